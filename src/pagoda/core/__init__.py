@@ -1,0 +1,1 @@
+"""The ground: settings, errors, types, ports, storage and runs. Nothing here knows a storey."""

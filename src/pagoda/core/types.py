@@ -1,0 +1,247 @@
+"""The one form in which Pagoda speaks of model calls, between all storeys.
+
+Values only: frozen dataclasses without behaviour that could need another module. HTTP schemas live in
+``pagoda.interface``, an engine's own habits in its dialect under ``pagoda.model.engines``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Json: TypeAlias = Any
+"""Any JSON value; kept loose on purpose, since recursive aliases help no reader."""
+
+Message: TypeAlias = Mapping[str, Json]
+"""A chat message in OpenAI's form (``role``, ``content``, ...), validated at the interface."""
+
+Purpose: TypeAlias = Literal["answer", "judge", "guard", "evaluation", "batch", "ingestion", "internal"]
+InputKind: TypeAlias = Literal["raw", "query", "passage"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+def new_id(prefix: str) -> str:
+    """A fresh identifier such as ``chatcmpl-3f2c...``: the prefix and 128 random bits."""
+    return f"{prefix}-{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Who asks, why, and within which bounds; travels unchanged with every model call.
+
+    A call made on behalf of another (a judge, a guard, a step of an agent) names it in ``parent`` and says so in
+    ``purpose``, so that it cannot trigger itself again.
+    """
+
+    request_id: str = field(default_factory=lambda: new_id("req"))
+    tenant: str = "local"
+    key_id: str | None = None
+    deadline: float | None = None
+    """Unix time in seconds after which the answer is useless; ``None`` means no limit."""
+    priority: Literal["interactive", "normal", "batch"] = "normal"
+    purpose: Purpose = "answer"
+    account: str | None = None
+    """The budget that pays; ``None`` means the key's own."""
+    guards: Literal["default", "none"] = "default"
+    cache: Literal["default", "bypass", "refresh"] = "default"
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. ``None`` means the model's own default, which the engine is always told explicitly."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFormat:
+    """The form the answer must have: any JSON object, or JSON valid against ``schema``."""
+
+    kind: Literal["json_object", "json_schema"]
+    name: str = "answer"
+    schema: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A request for text: exactly one of ``messages`` (chat) and ``prompt`` (plain text or token ids) is set."""
+
+    model: str
+    messages: tuple[Message, ...] | None = None
+    prompt: str | tuple[int, ...] | None = None
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    """New tokens at most; ``None`` means as many as the context holds."""
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    top_logprobs: int | None = None
+    """``None``: no log-probabilities; ``k``: those of the chosen token and of the ``k`` likeliest at each place."""
+    output: OutputFormat | None = None
+    continue_final: bool = False
+    """Continue the last (assistant) message instead of answering it."""
+    echo: bool = False
+    """Completions only: the answer starts with the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, the natural logarithm of its probability, its UTF-8 bytes, and the likeliest rivals at its place."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First event of a generation: what answers it, and what the caller should know about that."""
+
+    model: str
+    engine: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More text of choice ``index``."""
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Choice ``index`` is complete."""
+
+    index: int
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Last event: tokens of the prompt, of all choices together, and how many of the prompt's came from a cache."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+Event: TypeAlias = Started | Delta | Finish | Usage
+"""A generation is ``Started``, then ``Delta`` and ``Finish`` in any order of choices, then ``Usage``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed:
+    """A request for embeddings of texts or token ids; ``kind`` chooses the prefix the model was trained with."""
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    kind: InputKind = "raw"
+    dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """One vector an input, in the input's order, each as little-endian float32 bytes of unit L2 norm."""
+
+    model: str
+    vectors: tuple[bytes, ...]
+    dimensions: int
+    prompt_tokens: int
+    engine: str = ""
+
+    def floats(self) -> list[list[float]]:
+        """The vectors as lists of numbers."""
+        return [array("f", vector).tolist() for vector in self.vectors]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A request for the log-probability of every token of ``text`` after ``context``."""
+
+    model: str
+    context: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The tokens of the scored text with their log-probabilities (natural logarithm)."""
+
+    model: str
+    tokens: tuple[TokenLogprob, ...]
+    prompt_tokens: int
+
+    @property
+    def total(self) -> float:
+        """Log-probability of the whole text."""
+        return sum(token.logprob for token in self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerank:
+    """A request to order ``documents`` by how well they answer ``query``."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """``scores[i]`` belongs to document ``i`` (cosine similarity or a cross-encoder's score: higher is better)."""
+
+    model: str
+    scores: tuple[float, ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classify:
+    """A request for the probability of each label as the continuation of ``prompt``."""
+
+    model: str
+    prompt: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """``probabilities[i]`` belongs to label ``i``; they sum to 1."""
+
+    model: str
+    probabilities: tuple[float, ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenize:
+    """A request for the token ids of a text, or of messages under the model's chat template."""
+
+    model: str
+    text: str | None = None
+    messages: tuple[Message, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Token ids, and the most the model's context holds (tokens)."""
+
+    model: str
+    ids: tuple[int, ...]
+    context: int | None = None

