@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from pagoda.core.types import InputKind
 
 Task: TypeAlias = Literal["chat", "completion", "embedding"]
 
@@ -22,7 +25,7 @@ class WheelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of a Hugging Face repository at a revision; ``files`` are names or glob patterns, empty means chosen by task."""
+    """Files of a Hugging Face repository at a revision; ``files`` are names or globs, empty means chosen by task."""
 
     repository: str
     revision: str = "main"
@@ -46,7 +49,7 @@ class Derived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteAddress:
-    """An OpenAI-compatible address; the key is read from the environment variable ``key_env`` when the service starts."""
+    """An OpenAI-compatible address; the environment variable ``key_env`` of the service holds the key."""
 
     url: str
     model: str
@@ -70,6 +73,12 @@ class EmbeddingForm:
     query_prefix: str = ""
     passage_prefix: str = ""
     normal_form: Literal["", "NFC", "NFKC"] = ""
+
+    def prepare(self, text: str, kind: InputKind) -> str:
+        """The text as the model was trained to see it."""
+        if self.normal_form:
+            text = unicodedata.normalize(self.normal_form, text)
+        return {"raw": "", "query": self.query_prefix, "passage": self.passage_prefix}[kind] + text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
