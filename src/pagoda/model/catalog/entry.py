@@ -38,7 +38,10 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of a Hugging Face repository at a revision; ``files`` are names or globs, empty means chosen by task."""
+    """Files of a Hugging Face repository at a revision.
+
+    ``files`` holds at most one name, glob pattern or form of weights (``Q8_0``); empty leaves the choice to us.
+    """
 
     repository: str
     revision: str = "main"

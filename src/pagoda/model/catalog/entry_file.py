@@ -32,6 +32,7 @@ SOURCES: dict[str, type[Source]] = {
     "remote": RemoteAddress,
     "scripted": Scripted,
 }
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (*SOURCES.values(), ModelEntry)}
 _KINDS = {kind: name for name, kind in SOURCES.items()}
 
 
@@ -108,7 +109,7 @@ def _validate(kind: type[Any], data: Mapping[str, object], where: str) -> Any:
     if unknown := sorted(str(key) for key in data if key not in known):
         raise _wrong(where, f"there is no field {unknown[0]!r}")
     try:
-        return TypeAdapter(kind).validate_python(data)
+        return _ADAPTERS[kind].validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -116,4 +117,6 @@ def _validate(kind: type[Any], data: Mapping[str, object], where: str) -> Any:
 
 
 def _wrong(where: str, why: str) -> StoreError:
-    return StoreError(f"The model entry in {where} is wrong: {why.rstrip('.')}; correct or remove it.", code="bad_entry")
+    return StoreError(
+        f"The model entry in {where} is wrong: {why.rstrip('.')}; correct or remove it.", code="bad_entry"
+    )

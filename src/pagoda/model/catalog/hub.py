@@ -17,7 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from pagoda.core.errors import ConfigError, Forbidden, NotFound, Overloaded, PagodaError, StoreError, Unavailable
@@ -77,7 +77,7 @@ class Hub:
             raise Unavailable(message, code="not_a_hub", retryable=False) from error
 
     def measured(self, repository: HubRepository, file: HubFile) -> HubFile:
-        """The file with its size and digest, asked for singly when the hub's listing (some mirrors') leaves them out."""
+        """The file with its size and digest, asked for singly when a mirror's listing leaves them out."""
         if file.digest:
             return file
         address, reference = self._place(repository, file)
@@ -144,8 +144,10 @@ class Hub:
         With ``until``, a redirect that carries that header is itself the answer.
         """
         home = urllib.parse.urlsplit(address)
+        if home.scheme not in ("http", "https"):
+            raise ConfigError([f"models.hub_url = {self._network.hub_url!r}: must begin with http:// or https://"])
         for _ in range(REDIRECTS):
-            request = urllib.request.Request(address, headers={"User-Agent": "pagoda-llm", **headers}, method=method)
+            request = urllib.request.Request(address, headers={"User-Agent": "pagoda-llm", **headers}, method=method)  # noqa: S310
             here = urllib.parse.urlsplit(address)
             if self._network.hub_token and (here.scheme, here.netloc) == (home.scheme, home.netloc):
                 request.add_header("Authorization", f"Bearer {self._network.hub_token.reveal()}")
@@ -194,7 +196,13 @@ class Hub:
                 left -= 1
                 if not error.retryable or not left:
                     raise
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
+            except (
+                urllib.error.URLError,
+                http.client.HTTPException,
+                TimeoutError,
+                ConnectionError,
+                ssl.SSLError,
+            ) as error:
                 left = left - 1 if not part or not part.exists() or part.stat().st_size <= before else ATTEMPTS
                 if not left or not _may_pass(error):
                     raise self._unreachable(error, reference) from error
@@ -251,9 +259,10 @@ def _may_pass(error: Exception) -> bool:
 
 def _file(item: Any) -> HubFile:
     lfs = item.get("lfs") or {}
-    return HubFile(
-        item["rfilename"], int(lfs.get("size") or item.get("size") or 0), lfs.get("sha256", ""), item.get("blobId", "")
-    )
+    name = item["rfilename"]
+    if PurePosixPath(name).is_absolute() or ".." in name.split("/") or "\\" in name:
+        raise StoreError(f"The hub names a file {name!r}, which would lie outside its folder; nothing was fetched.")
+    return HubFile(name, int(lfs.get("size") or item.get("size") or 0), lfs.get("sha256", ""), item.get("blobId", ""))
 
 
 def _begins_at(answer: http.client.HTTPResponse, place: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pagoda.core.errors import Unavailable
 from pagoda.core.settings import Models, Secret
@@ -13,7 +13,7 @@ class Network:
     """The part of the settings that downloads need."""
 
     hub_url: str = "https://huggingface.co"
-    hub_token: Secret = Secret("")
+    hub_token: Secret = field(default_factory=lambda: Secret(""))
     proxy: str = ""
     """Empty means the environment's own (``HTTPS_PROXY``, ``NO_PROXY``)."""
     ca_bundle: str = ""

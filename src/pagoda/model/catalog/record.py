@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ class Record:
     """Digest of the files a derived model was built from."""
     version: int = 0
     """Version of the recipe that built it."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

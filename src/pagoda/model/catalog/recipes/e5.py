@@ -127,7 +127,7 @@ def _read_vocabulary(cursor: _Cursor, rows: int) -> Vocabulary:
     tokens = [pieces[offsets[index] : offsets[index + 1]] for index in range(count)]
     types = [int(gguf.TokenType.NORMAL)] * count
     mask = tokens.index(b"<mask>") if b"<mask>" in tokens else None
-    for index in {bos, eos, pad, mask} - {None}:
+    for index in (bos, eos, pad, *([] if mask is None else [mask])):
         types[index] = int(gguf.TokenType.CONTROL)
     types[unknown] = int(gguf.TokenType.UNKNOWN)
     # The embedding matrix has more rows than there are pieces, and llama.cpp wants a token for each row.
