@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pagoda.application.joining import find_or_start, hold_lease
-from pagoda.core.errors import NotFound
 from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
 from pagoda.interface.context import ModelStatus
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
-from pagoda.model.catalog.entry import ModelEntry, RemoteAddress, Scripted
+from pagoda.model.catalog.entry import ModelEntry, Scripted
 from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.catalog.store import FileState
 from pagoda.service.dispatch import ModelService
 from pagoda.service.presence import Notice, Presence
 from pagoda.service.supervisor import StartGround, Supervisor
@@ -103,24 +103,19 @@ class Platform:
         """All models with the state of their files and engines."""
         engines = await self.states()
         files = await asyncio.to_thread(self._file_states)
-        found = []
-        for entry, state in files:
-            engine = engines.get(entry.id)
-            shown, reason = (engine["state"], engine["reason"]) if engine and state == "present" else (state, "")
-            aliases = tuple(self.shelf.catalog.names_of(entry))
-            found.append(
-                ModelStatus(
-                    entry=entry, state="unloaded" if shown == "present" else shown, reason=reason, aliases=aliases
-                )
-            )
-        return found
+        return [self._status(entry, files_state, engines.get(entry.id)) for entry, files_state in files]
 
-    def _file_states(self) -> list[tuple[ModelEntry, str]]:
-        found = []
-        for entry in self.shelf.catalog.entries():
-            fileless = isinstance(entry.source, RemoteAddress | Scripted)
-            found.append((entry, "present" if fileless else self.shelf.store.state(entry).state))
-        return found
+    def _status(self, entry: ModelEntry, files: FileState, engine: Mapping[str, Any] | None) -> ModelStatus:
+        """The engine's state where there is one and files for it; else the files'."""
+        aliases = tuple(self.shelf.catalog.names_of(entry))
+        if files.state in ("absent", "broken"):
+            return ModelStatus(entry=entry, state=files.state, reason=files.reason, aliases=aliases)
+        if engine is None:
+            return ModelStatus(entry=entry, state="unloaded", reason="", aliases=aliases)
+        return ModelStatus(entry=entry, state=engine["state"], reason=engine["reason"], aliases=aliases)
+
+    def _file_states(self) -> list[tuple[ModelEntry, FileState]]:
+        return [(entry, self.shelf.store.state(entry)) for entry in self.shelf.catalog.entries()]
 
     async def states(self) -> dict[str, Any]:
         """Engine states by model id."""
@@ -143,7 +138,4 @@ class Platform:
     def _locate(self, entry: ModelEntry) -> Path | None:
         if isinstance(entry.source, Scripted):
             return None
-        path = self.shelf.store.locate(entry)
-        if not path.exists():
-            raise NotFound(f"{path} of {entry.id} does not exist; `pagoda models pull {entry.id}` fetches it.")
-        return path
+        return self.shelf.store.locate(entry)
