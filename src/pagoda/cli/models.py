@@ -209,11 +209,11 @@ def run_pull(args: argparse.Namespace) -> int:
     with _progress() as show:
         for name in names:
             entry, path = obtain(shelf, name, show(name), as_name=args.as_name)
-            done.append({"id": entry.id, "path": str(path), "bytes": shelf.store.state(entry).bytes})
+            done.append({"id": entry.id, "path": str(path or ""), "bytes": shelf.store.state(entry).bytes})
     if args.json:
         return _print_json(done)
     for row in done:
-        print(f"{row['id']} is ready: {row['path']}")
+        print(f"{row['id']} is ready: {row['path']}" if row["path"] else f"{row['id']} needs no files.")
     return 0
 
 
@@ -224,7 +224,7 @@ def run_import(args: argparse.Namespace) -> int:
     shelf = _shelf(args)
     with _progress() as show:
         entry, path = take_in(shelf, args.name, args.files, show(args.name))
-    return _report(args, {"id": entry.id, "path": str(path)}, f"{entry.id} is ready: {path}")
+    return _report(args, {"id": entry.id, "path": str(path or "")}, f"{entry.id} is ready: {path}")
 
 
 def run_add(args: argparse.Namespace) -> int:

@@ -59,9 +59,9 @@ class HubRepository:
 class Hub:
     """A hub or a mirror of it. Every call may raise ``Unavailable``, and what the hub refused in its own terms."""
 
-    def __init__(self, network: Network, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, network: Network, *, pause: Callable[[float], None] | None = None) -> None:
         self._network = network
-        self._pause = pause
+        self._pause = pause or time.sleep
         self._opener = urllib.request.build_opener(*_handlers(network))
 
     def look_up(self, reference: HubReference) -> HubRepository:

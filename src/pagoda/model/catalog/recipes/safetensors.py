@@ -60,4 +60,4 @@ def _tensor(path: Path, name: str, about: dict[str, Any], data: NDArray[np.uint8
 
 def broken(path: Path, why: str) -> StoreError:
     """The error for a file that cannot be what its name says."""
-    return StoreError(f"{path} is broken: {why}; fetch it again.", code="broken_file")
+    return StoreError(f"{path} is broken: {why}.", code="broken_file")
