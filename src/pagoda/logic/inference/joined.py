@@ -82,6 +82,15 @@ class JoinedDoor:
         """Token ids of a text or conversation."""
         return await self._ask("tokenize", Tokens, request, call)
 
+    async def hold_lease(self) -> None:
+        """Keep the service process alive until this is cancelled; returns when the connection is lost."""
+        try:
+            async with self._send("GET", "lease", None) as response:
+                async for _ in response.content.iter_any():
+                    pass
+        except Unavailable:
+            return  # whoever holds the lease decides whether to try again
+
     async def states(self) -> dict[str, Any]:
         """State of every model that was asked for, as the service process knows it."""
         async with self._send("GET", "states", None) as response:

@@ -27,8 +27,8 @@ from pagoda.core.types import (
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
+from pagoda.model.catalog.gguf_header import GgufHeader, read_gguf_header
 from pagoda.model.engines.contract import Health, LaunchPlan, Memory, Profile, Room
-from pagoda.model.engines.gguf_header import read_header
 from pagoda.model.engines.openai import OpenAIEngine, Reading
 from pagoda.model.engines.stop import StopCutter
 
@@ -60,7 +60,7 @@ class LlamaCpp:
         """Weights as the file's size; keys and values of all slots in 16 bits; the process itself."""
         if path is None:
             raise InvalidRequest(f"{model.id} has no file.")
-        header = read_header(path)
+        header = read_gguf_header(path)
         tokens = _context(model, header, room) * room.parallel
         return Memory(
             weights=path.stat().st_size,
@@ -78,7 +78,7 @@ class LlamaCpp:
             config={
                 "path": str(path),
                 "key": key,
-                "context": _context(model, read_header(path), room),
+                "context": _context(model, read_gguf_header(path), room),
                 "parallel": room.parallel,
                 "threads": room.threads,
                 "embedding": model.task == "embedding",
@@ -275,8 +275,8 @@ def _token(item: Mapping[str, Any]) -> TokenLogprob:
     return TokenLogprob(item["token"], item["logprob"], tuple(item["bytes"]))
 
 
-def _context(model: ModelEntry, header: Mapping[str, Any], room: Room) -> int:
-    own = model.context or int(header.get(f"{header.get('general.architecture')}.context_length", 0))
+def _context(model: ModelEntry, header: GgufHeader, room: Room) -> int:
+    own = model.context or header.context or 0
     if model.task == "embedding":
         return own or 512
     if room.context:
@@ -284,14 +284,13 @@ def _context(model: ModelEntry, header: Mapping[str, Any], room: Room) -> int:
     return min(own or _LARGEST_DEFAULT_CONTEXT, _LARGEST_DEFAULT_CONTEXT)
 
 
-def _kv_bytes_per_token(header: Mapping[str, Any]) -> int:
+def _kv_bytes_per_token(header: GgufHeader) -> int:
     """Two 16-bit numbers for each layer, key-value head and dimension."""
-    arch = header.get("general.architecture", "")
-    heads = int(header.get(f"{arch}.attention.head_count", 1))
-    kv_heads = header.get(f"{arch}.attention.head_count_kv", heads)
-    width = int(header.get(f"{arch}.embedding_length", 0)) // max(heads, 1)
-    key = int(header.get(f"{arch}.attention.key_length", width))
-    value = int(header.get(f"{arch}.attention.value_length", width))
-    layers = int(header.get(f"{arch}.block_count", 0))
-    total_heads = sum(kv_heads) if isinstance(kv_heads, list) else int(kv_heads) * layers
-    return total_heads * (key + value) * 2
+
+    def number(name: str, otherwise: int) -> int:
+        return int(header.values.get(f"{header.architecture}.{name}", otherwise))
+
+    heads = number("attention.head_count", 1)
+    width = number("embedding_length", 0) // max(heads, 1)
+    dimensions = number("attention.key_length", width) + number("attention.value_length", width)
+    return number("block_count", 0) * number("attention.head_count_kv", heads) * dimensions * 2
