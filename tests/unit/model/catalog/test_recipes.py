@@ -204,7 +204,7 @@ def walk(charsmap: bytes, text: bytes) -> Iterator[tuple[int, bytes]]:
             yield count, texts[start : texts.index(b"\0", start)]
 
 
-words = st.text(st.characters(min_codepoint=1, exclude_categories=("Cs",)), min_size=1, max_size=4)
+words = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), min_size=1, max_size=4)
 
 
 @settings(max_examples=60, deadline=None)
