@@ -151,17 +151,22 @@ async def _write_choice(
     text = "".join(tokens[:limit])
     cuts = [at for stop in body.get("stop", ()) if (at := text.find(stop)) >= 0]
     if cuts:
-        text, reason = text[: min(cuts)], "stop"
-    tokens = pieces(text)
-    for place, token in enumerate(tokens):
+        reason = "stop"
+    end = min(cuts, default=len(text))
+    written = 0
+    for place, token in enumerate(tokens[:limit]):
+        if written >= end:
+            tokens = tokens[:place]
+            break
         if settings.get("fault") and place == settings.get("fault_at", 0):
             await _fail(response, settings["fault"])
-        await response.write(_frame({"choices": [_choice(body, index, token, place)]}))
+        await response.write(_frame({"choices": [_choice(body, index, token, place, end - written)]}))
+        written += len(token)
         state.progress += 1
         if delay := settings.get("token_seconds", 0):
             await asyncio.sleep(delay)
     await response.write(_frame({"choices": [_shape(body, index, "") | {"finish_reason": reason}]}))
-    return len(tokens)
+    return len(tokens[:limit])
 
 
 async def _fail(response: web.StreamResponse, fault: str) -> None:
@@ -181,8 +186,9 @@ def _shape(body: Mapping[str, Any], index: int, text: str) -> dict[str, Any]:
     return {"index": index, "finish_reason": None, **inner}
 
 
-def _choice(body: Mapping[str, Any], index: int, token: str, place: int) -> dict[str, Any]:
-    choice = _shape(body, index, token)
+def _choice(body: Mapping[str, Any], index: int, token: str, place: int, room: int) -> dict[str, Any]:
+    """A frame with a token, of whose text only ``room`` characters are shown (a stop sequence may begin inside)."""
+    choice = _shape(body, index, token[:room])
     asked = body.get("top_logprobs", 0) if body.get("logprobs") is True else body.get("logprobs")
     if asked is not None and asked is not False:
         own = _logprob(token, place)

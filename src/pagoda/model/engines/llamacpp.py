@@ -154,13 +154,12 @@ class LlamaCppEngine(OpenAIEngine):
         body["cache_prompt"] = True
         if request.top_logprobs is not None:
             body.pop("stop", None)
-            if request.messages is None:
-                body["logprobs"] = max(request.top_logprobs, 1)  # 0 means none to it
+            body["logprobs" if request.messages is None else "top_logprobs"] = max(request.top_logprobs, 1)  # 0: none
         if request.continue_final and request.messages is not None:
             for name in ("messages", "continue_final_message", "add_generation_prompt"):
                 body.pop(name)
             if "top_logprobs" in body:
-                body["logprobs"] = max(body.pop("top_logprobs"), 1)
+                body["logprobs"] = body.pop("top_logprobs")
             body["prompt"] = await self._template(request.messages[:-1]) + str(request.messages[-1]["content"])
             return "/completions", body
         return path, body
