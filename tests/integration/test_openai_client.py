@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from tests.services import process
 
 CHAT = "smollm2-135m-instruct"
-ASK = [{"role": "user", "content": "Name three colours."}]
+ASK: Any = [{"role": "user", "content": "Name three colours."}]
+TOOLS: Any = [{"type": "function", "function": {"name": "f"}}]
 PERSON = {
     "type": "object",
     "properties": {
@@ -39,20 +41,20 @@ def client(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_chat(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model=CHAT, messages=ASK, max_tokens=20, temperature=0)  # type: ignore[arg-type]
+    answer = client.chat.completions.create(model=CHAT, messages=ASK, max_tokens=20, temperature=0)
     assert answer.choices[0].message.content
     assert answer.usage is not None
     assert 0 < answer.usage.completion_tokens <= 20
-    again = client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=20, temperature=0)  # type: ignore[arg-type]
+    again = client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=20, temperature=0)
     assert again.choices[0].message.content == answer.choices[0].message.content
     assert again.model == CHAT
 
 
 def test_streaming_gives_the_same_text_and_usage(client: openai.OpenAI) -> None:
-    whole = client.chat.completions.create(model=CHAT, messages=ASK, max_tokens=20, temperature=0)  # type: ignore[arg-type]
+    whole = client.chat.completions.create(model=CHAT, messages=ASK, max_tokens=20, temperature=0)
     stream = client.chat.completions.create(
         model=CHAT,
-        messages=ASK,  # type: ignore[arg-type]
+        messages=ASK,
         max_tokens=20,
         temperature=0,
         stream=True,
@@ -70,11 +72,11 @@ def test_streaming_gives_the_same_text_and_usage(client: openai.OpenAI) -> None:
 
 
 def test_json_schema_is_kept(client: openai.OpenAI) -> None:
-    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
     answer = client.chat.completions.create(
         model=CHAT,
         messages=[{"role": "user", "content": "Describe a person as JSON."}],
-        response_format=form,  # type: ignore[arg-type]
+        response_format=form,
         max_tokens=80,
     )
     person = json.loads(answer.choices[0].message.content or "")
@@ -89,7 +91,7 @@ def test_log_probabilities(client: openai.OpenAI) -> None:
         max_tokens=5,
         temperature=0,
         logprobs=True,
-        top_logprobs=4,  # type: ignore[arg-type]
+        top_logprobs=4,
     )
     logprobs = answer.choices[0].logprobs
     assert logprobs is not None
@@ -140,16 +142,16 @@ def test_models(client: openai.OpenAI) -> None:
 
 def test_each_error_has_the_right_class(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
-        client.chat.completions.create(model="gpt-9", messages=ASK)  # type: ignore[arg-type]
+        client.chat.completions.create(model="gpt-9", messages=ASK)
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as hot:
-        client.chat.completions.create(model=CHAT, messages=ASK, temperature=9)  # type: ignore[arg-type]
+        client.chat.completions.create(model=CHAT, messages=ASK, temperature=9)
     assert hot.value.param == "temperature"
     with pytest.raises(openai.BadRequestError) as tools:
         client.chat.completions.create(
             model=CHAT,
             messages=ASK,
-            tools=[{"type": "function", "function": {"name": "f"}}],  # type: ignore[arg-type]
+            tools=TOOLS,
         )
     assert tools.value.code == "unsupported_parameter"
     with pytest.raises(openai.BadRequestError) as long:
