@@ -1,6 +1,6 @@
 """A service with scripted answers, and headless Chromium to look at its pages.
 
-``start_service`` is the one place that knows what stands behind the page: any service that answers as scripted here will do.
+``start_service`` is the one place that knows what stands behind the page: any service that answers so will do.
 The last word of a question that starts with ``!`` names the script; see ``_SCRIPTS``.
 """
 
@@ -91,14 +91,23 @@ class Service:
     """An answer of the script ``hold`` waits for this in its middle."""
 
 
-def start_service(root_path: str = "", key: str = "") -> Service:
-    """A service on a free port, below ``root_path``; with ``key`` it answers only requests that carry it."""
+def start_service(root_path: str = "", key: str = "", proxy_tells: bool = True) -> Service:
+    """A service on a free port, below ``root_path``; with ``key`` it answers only requests that carry it.
+
+    ``proxy_tells`` says whether the app learns of ``root_path``, or a proxy silently strips it from the address.
+    """
     service = Service(url="", stop=lambda: None)
-    app = FastAPI(docs_url=None, redoc_url=None, root_path=root_path)
+    app = FastAPI(docs_url=None, redoc_url=None)
     app.include_router(pages_router())
     _add_scripted_models(app, service, key)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        _proxied(app, root_path, proxy_tells),
+        log_level="warning",
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=1,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -111,6 +120,18 @@ def start_service(root_path: str = "", key: str = "") -> Service:
     service.url = f"http://127.0.0.1:{listener.getsockname()[1]}{root_path}/"
     service.stop = stop
     return service
+
+
+def _proxied(app: FastAPI, root_path: str, tells: bool) -> Any:
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        if not path.startswith(root_path):
+            await Response(status_code=404)(scope, receive, send)
+            return
+        changed = {"root_path": root_path} if tells else {"path": path.removeprefix(root_path) or "/"}
+        await app({**scope, **changed}, receive, send)
+
+    return proxy
 
 
 def _add_scripted_models(app: FastAPI, service: Service, key: str) -> None:
@@ -126,11 +147,20 @@ def _add_scripted_models(app: FastAPI, service: Service, key: str) -> None:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        rows = [("small-chat", "chat", "ready", True), ("large-chat", "chat", "unloaded", False), ("embedder", "embedding", "ready", True)]
+        rows = [
+            ("small-chat", "chat", "ready", True),
+            ("large-chat", "chat", "unloaded", False),
+            ("embedder", "embedding", "ready", True),
+        ]
         return {
             "object": "list",
             "data": [
-                {"id": name, "object": "model", "owned_by": "pagoda", "pagoda": {"task": task, "state": state, "default": default}}
+                {
+                    "id": name,
+                    "object": "model",
+                    "owned_by": "pagoda",
+                    "pagoda": {"task": task, "state": state, "default": default},
+                }
                 for name, task, state, default in rows
             ],
         }
@@ -143,7 +173,9 @@ def _add_scripted_models(app: FastAPI, service: Service, key: str) -> None:
         script = question.split()[-1] if question.startswith("!") else "echo"
         headers = {"X-Request-Id": f"req-{len(service.requests)}"}
         if script == "refuse":
-            return _refusal(400, "The prompt has 9000 tokens; this model's context holds 8192.", "context_length_exceeded", headers)
+            return _refusal(
+                400, "The prompt has 9000 tokens; this model's context holds 8192.", "context_length_exceeded", headers
+            )
         return StreamingResponse(_answer(script, question, service), media_type="text/event-stream", headers=headers)
 
 
@@ -167,12 +199,19 @@ def _frame(data: dict[str, Any]) -> bytes:
 
 def _piece(text: str = "", finish: str | None = None, **delta: str) -> dict[str, Any]:
     content = {"content": text} if text else {}
-    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": content | delta, "finish_reason": finish}]}
+    return {
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": content | delta, "finish_reason": finish}],
+    }
 
 
 def _end(tokens: int, finish: str = "stop") -> list[dict[str, Any] | bytes]:
     usage = {"prompt_tokens": 12, "completion_tokens": tokens, "total_tokens": 12 + tokens}
-    return [_piece(finish=finish), {"object": "chat.completion.chunk", "choices": [], "usage": usage}, b"data: [DONE]\n\n"]
+    return [
+        _piece(finish=finish),
+        {"object": "chat.completion.chunk", "choices": [], "usage": usage},
+        b"data: [DONE]\n\n",
+    ]
 
 
 _Script = Callable[[str, Service], AsyncIterator[dict[str, Any] | bytes]]
@@ -201,6 +240,7 @@ async def _hold(question: str, service: Service) -> AsyncIterator[dict[str, Any]
     while not service.go_on.is_set():
         yield b": keep-alive\n\n"
         await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)  # long enough for a speed to mean something
     yield _piece("the second half.")
     for last in _end(2):
         yield last
@@ -208,7 +248,14 @@ async def _hold(question: str, service: Service) -> AsyncIterator[dict[str, Any]
 
 async def _break(question: str, service: Service) -> AsyncIterator[dict[str, Any] | bytes]:
     yield _piece("It began well, ")
-    yield {"error": {"message": "The engine stopped; try again.", "type": "server_error", "param": None, "code": "model_unavailable"}}
+    yield {
+        "error": {
+            "message": "The engine stopped; try again.",
+            "type": "server_error",
+            "param": None,
+            "code": "model_unavailable",
+        }
+    }
 
 
 async def _cut(question: str, service: Service) -> AsyncIterator[dict[str, Any] | bytes]:
@@ -224,7 +271,9 @@ async def _think(question: str, service: Service) -> AsyncIterator[dict[str, Any
 
 async def _cut_anywhere(question: str, service: Service) -> AsyncIterator[dict[str, Any] | bytes]:
     """CRLF line ends, one byte at a time: frames and characters are cut everywhere."""
-    frames = [_frame(_piece(piece)) for piece in ("Grüße, ", "世界", "! 🙂")] + [part if isinstance(part, bytes) else _frame(part) for part in _end(3)]
+    frames = [_frame(_piece(piece)) for piece in ("Grüße, ", "世界", "! 🙂")] + [
+        part if isinstance(part, bytes) else _frame(part) for part in _end(3)
+    ]
     for byte in b"".join(frames).replace(b"\n", b"\r\n"):
         yield bytes([byte])
 
@@ -249,6 +298,12 @@ def _chromium() -> str:
             pytest.fail("chromium is not installed, and PAGODA_REQUIRE=all demands it")
         pytest.skip("chromium is not installed")
     return path
+
+
+@pytest.fixture
+def start() -> Callable[..., Service]:
+    """``start_service``, for tests that need another than the plain one."""
+    return start_service
 
 
 @pytest.fixture
@@ -284,6 +339,13 @@ async def page(context: BrowserContext) -> AsyncIterator[Page]:
     mistakes: list[str] = []
     opened.on("pageerror", lambda error: mistakes.append(f"script error: {error}"))
     opened.on("console", lambda said: mistakes.append(said.text) if "Content Security Policy" in said.text else None)
-    opened.on("request", lambda asked: None if asked.url.startswith(("http://127.0.0.1:", "blob:http://127.0.0.1:")) else mistakes.append(asked.url))
+    opened.on(
+        "request",
+        lambda asked: (
+            None
+            if asked.url.startswith(("http://127.0.0.1:", "blob:http://127.0.0.1:"))
+            else mistakes.append(asked.url)
+        ),
+    )
     yield opened
     assert not mistakes

@@ -4,8 +4,8 @@ Everything comes from this origin, so the pages work without internet and under 
 Every address inside them is relative, so they also work below a URL sub-path. No page logic lives here: the pages are
 plain files in ``web/``, and talk to the same HTTP API as any other client.
 
-``index.html`` and ``docs.html`` name their files below ``static/<version>/``, where the version is a digest of all files: a
-browser may keep such a file for ever, and an upgrade cannot mix old modules with new ones.
+Both pages name their files below ``static/<version>/``, where the version is a digest of all files: a browser may
+keep such a file for ever, and an upgrade cannot mix old modules with new ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _POLICY: Mapping[str, str] = MappingProxyType(
 )
 
 _CHAT_POLICY: Mapping[str, str] = MappingProxyType(
-    _POLICY | {"img-src": "'self'", "require-trusted-types-for": "'script'", "trusted-types": "dompurify"}
+    {**_POLICY, "img-src": "'self'", "require-trusted-types-for": "'script'", "trusted-types": "dompurify"}
 )
 """The chat page shows what a model wrote: markup can only enter it through DOMPurify, and no image is fetched."""
 

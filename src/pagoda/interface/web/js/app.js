@@ -21,6 +21,7 @@ import { download, fileName, fromJson, mergeInto, toJson, toMarkdown } from "./t
 /** How often a growing answer is kept, milliseconds; closing the page keeps it as well. */
 const KEEP_EVERY = 2000;
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
+const UNFINISHED = Object.freeze({ message: "", code: "unfinished", status: 0, requestId: null });
 const SUGGESTIONS = ["welcome.one", "welcome.two", "welcome.three", "welcome.four"];
 
 await startWords();
@@ -29,6 +30,8 @@ const store = new Conversations();
 /** Answers under way: conversation id -> AbortController. Several conversations may be answered at once. */
 const running = new Map();
 let current = null;
+/** The page is being closed: its connections break, but nobody broke them. */
+let leaving = false;
 
 const thread = new Thread({ regenerate, edit: resend });
 const composer = new Composer({ send, stop: () => running.get(current.id)?.abort(), editLast: () => thread.editLast() });
@@ -76,7 +79,7 @@ function drawHead() {
 function healUnfinished(conversation) {
   const last = conversation.messages.at(-1);
   if (last?.role === "assistant" && last.stats?.total == null && !last.error && !running.has(conversation.id)) {
-    last.error = { message: "", code: "unfinished", status: 0, requestId: null };
+    last.error = UNFINISHED;
   }
 }
 
@@ -144,6 +147,7 @@ async function answer(conversation) {
     kept = performance.now();
     store.save(conversation);
   });
+  if (leaving && !message.stats.finish) message.error = UNFINISHED;
   running.delete(conversation.id);
   store.save(conversation);
   finish(conversation, message);
@@ -324,6 +328,12 @@ function listen() {
   byId("to-bottom").addEventListener("click", () => scroll.pin());
   byId("language").addEventListener("click", (event) => setLanguage(event.currentTarget.dataset.next));
   document.addEventListener("keydown", onKey);
+  window.addEventListener("beforeunload", () => {
+    leaving = true;
+  });
+  window.addEventListener("pageshow", () => {
+    leaving = false;
+  });
   window.addEventListener("pagehide", () => {
     for (const id of running.keys()) if (store.get(id)) store.save(store.get(id));
   });

@@ -1,7 +1,8 @@
 // The user's conversations: kept in this browser only, one storage entry each, so that tabs do not overwrite each other.
 //
 // A conversation: { id, title, named, created, updated, settings: { model, system, temperature, length }, messages }.
-// A message: { id, role: "user" | "assistant", content, created } and, for answers, reasoning, model, stats, error, stopped.
+// A message: { id, role: "user" | "assistant", content, created } and, for answers, reasoning, model, requestId,
+// stats, error, stopped.
 
 import { localStorageOrNull, write } from "./storage.js";
 
@@ -162,6 +163,7 @@ function cleanMessage(raw) {
   if (raw.role === "user") return message;
   if (isText(raw.reasoning) && raw.reasoning) message.reasoning = raw.reasoning;
   if (isText(raw.model)) message.model = raw.model;
+  if (isText(raw.requestId)) message.requestId = raw.requestId;
   if (raw.stopped === true) message.stopped = true;
   if (raw.stats && typeof raw.stats === "object") message.stats = cleanStats(raw.stats);
   if (raw.error && typeof raw.error === "object") message.error = cleanError(raw.error);

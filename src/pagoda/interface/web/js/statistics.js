@@ -23,9 +23,12 @@ export function endNote(message) {
   return "";
 }
 
+/** Below this many seconds a speed would mostly measure the network's buffers. */
+const SHORTEST = 0.1;
+
 /** Tokens after the first, over the time after the first: the wait for the prompt is shown by itself. */
 export function tokensPerSecond({ completion, first, total }) {
-  if (![completion, first, total].every(isFinite) || completion < 2 || total <= first) return null;
+  if (![completion, first, total].every(isFinite) || completion < 2 || total - first < SHORTEST) return null;
   return (completion - 1) / (total - first);
 }
 

@@ -47,7 +47,8 @@ export function mergeInto(store, imported) {
   const counts = { added: 0, same: 0, unsaved: 0 };
   for (const conversation of imported) {
     const own = store.get(conversation.id);
-    if (own && JSON.stringify(own.messages) === JSON.stringify(conversation.messages)) {
+    // Cleaned, both have their fields in the same order.
+    if (own && JSON.stringify(cleanConversation(own).messages) === JSON.stringify(conversation.messages)) {
       counts.same += 1;
       continue;
     }
