@@ -185,12 +185,14 @@ def _refusal(status: int, message: str, code: str, headers: dict[str, str] | Non
 
 
 async def _answer(script: str, question: str, service: Service) -> AsyncIterator[bytes]:
+    complete = False
     try:
         async for data in _SCRIPTS[script](question, service):
             yield data if isinstance(data, bytes) else _frame(data)
-    except asyncio.CancelledError:
-        service.cancelled.set()
-        raise
+        complete = True
+    finally:
+        if not complete:
+            service.cancelled.set()
 
 
 def _frame(data: dict[str, Any]) -> bytes:

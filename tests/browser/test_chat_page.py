@@ -586,3 +586,22 @@ async def test_two_conversations_are_answered_at_once(page: Page, service: Servi
     service.go_on.set()
     await page.get_by_role("navigation").get_by_role("button", name="!Please hold", exact=False).first.click()
     await expect(page.locator(".prose")).to_have_text("The first half, the second half.")
+
+
+async def test_a_long_conversation_opens_at_its_end_and_draws_the_rest_when_near(page: Page, service: Service) -> None:
+    question = {"id": "q", "role": "user", "content": "Again"}
+    answer = {"role": "assistant", "content": "## Heading\n\ntext\n\n" * 5, "stats": {"total": 1.0}}
+    messages = [{**(answer if number % 2 else question), "id": f"m{number}"} for number in range(400)]
+    await open_page(page, service)
+    conversation = {"id": "long", "created": 1, "updated": 1, "settings": {}, "messages": messages}
+    await page.evaluate("(one) => localStorage.setItem('pagoda.conversation.long', JSON.stringify(one))", conversation)
+    await page.reload()
+    await page.get_by_role("navigation").locator("li .open").click()
+    await expect(page.locator("article")).to_have_count(400)
+    await expect(page.locator("article.answer").last.locator("h2").nth(1)).to_be_in_viewport()
+    first = page.locator("article.answer").first
+    await expect(first.locator(".prose h2")).to_have_count(0)
+    await page.locator("#scroller").evaluate("(scroller) => scroller.scrollTo(0, 0)")
+    await expect(first.locator(".prose h2")).to_have_count(5)
+    await page.locator("#scroller").evaluate("(scroller) => scroller.scrollTo(0, 0)")
+    await expect(first.get_by_role("heading", name="Heading").first).to_be_in_viewport()

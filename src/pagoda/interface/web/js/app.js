@@ -161,7 +161,7 @@ function finish(conversation, message) {
   }
   sidebar.draw();
   if (message.error) announce(`${t("error.title")}: ${errorText(message.error)}`);
-  else announce(message.stopped ? t("message.stopped") : t("announce.answer", { text: thread.spoken(message) || message.content }));
+  else announce(message.stopped ? t("message.stopped") : t("announce.answer", { text: thread.spoken(message) }));
   if (message.error?.status === 401) askForKey(message.error.message, () => retryAfterKey(conversation, message));
   else refreshModels();
 }

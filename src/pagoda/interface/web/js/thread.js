@@ -7,8 +7,16 @@ import { t } from "./i18n.js";
 import { MarkdownView } from "./markdown.js";
 import { endNote, statParts } from "./statistics.js";
 
+/** Older answers of a long conversation are drawn when the reader comes near: opening it stays quick. */
+const DRAWN_AT_ONCE = 12;
+const NEAR = "1500px 0px";
+/** A screen reader cannot be stopped in the middle of an announcement; the rest is there to be read. */
+const MOST_SPOKEN = 1000;
+
 export class Thread {
   #place = byId("thread");
+  #waiting = new Map();
+  #watcher = new IntersectionObserver((seen) => this.#drawSeen(seen), { root: byId("scroller"), rootMargin: NEAR });
   #views = new Map();
   #growing = new Set();
   #frame = 0;
@@ -22,16 +30,33 @@ export class Thread {
   show(conversation) {
     this.#views.clear();
     this.#growing.clear();
-    this.#place.replaceChildren();
-    for (const message of conversation.messages) this.append(message);
+    this.#watcher.disconnect();
+    this.#waiting.clear();
+    const { messages } = conversation;
+    this.#place.replaceChildren(...messages.map((message, at) => this.#make(message, at < messages.length - DRAWN_AT_ONCE).element));
+    for (const element of this.#waiting.keys()) this.#watcher.observe(element);
     this.#markLast();
   }
 
   append(message) {
-    const view = message.role === "user" ? new Question(message, this.#actions) : new Answer(message, this.#actions);
-    this.#views.set(message.id, view);
-    this.#place.append(view.element);
+    this.#place.append(this.#make(message, false).element);
     this.#markLast();
+  }
+
+  #make(message, later) {
+    const view = message.role === "user" ? new Question(message, this.#actions) : new Answer(message, this.#actions, later);
+    this.#views.set(message.id, view);
+    if (later && view instanceof Answer) this.#waiting.set(view.element, view);
+    return view;
+  }
+
+  #drawSeen(seen) {
+    for (const { isIntersecting, target } of seen) {
+      if (!isIntersecting) continue;
+      this.#watcher.unobserve(target);
+      this.#waiting.get(target)?.finish();
+      this.#waiting.delete(target);
+    }
   }
 
   /** `message` has more text: draw it with the next frame. */
@@ -53,9 +78,10 @@ export class Thread {
     view?.finish();
   }
 
-  /** The words of the finished answer, as shown. */
+  /** The beginning of the finished answer without its markup, for reading aloud; empty if it is not on screen. */
   spoken(message) {
-    return this.#views.get(message.id)?.text() ?? "";
+    const text = this.#views.get(message.id)?.text() ?? "";
+    return text.length > MOST_SPOKEN ? `${text.slice(0, MOST_SPOKEN)}…` : text;
   }
 
   editLast() {
@@ -125,13 +151,15 @@ class Answer {
   #foot = el("div", { class: "foot" });
   #markdown = new MarkdownView(this.#body, decorate);
 
-  constructor(message, actions) {
+  /** With `later` the answer stands there as plain text until `finish` is called. */
+  constructor(message, actions, later) {
     this.#message = message;
     this.#actions = actions;
     this.#reasoning = el("details", { class: "reasoning", hidden: true }, el("summary", {}, t("message.reasoning")), this.#thought);
     const heading = el("h2", { class: "who" }, message.model || t("message.assistant"));
     this.element = el("article", { class: "message answer", "data-role": "assistant" }, heading, this.#reasoning, this.#body, this.#foot);
-    if (message.stats?.total != null || message.error) this.finish();
+    if (later) this.#body.append(el("p", { class: "plain-text" }, message.content));
+    else if (message.stats?.total != null || message.error) this.finish();
     else this.#wait();
   }
 
@@ -161,7 +189,7 @@ class Answer {
   }
 
   text() {
-    return this.#body.innerText;
+    return this.#body.textContent.trim();
   }
 
   #wait() {
