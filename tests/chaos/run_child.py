@@ -7,12 +7,11 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pagoda.core.errors import PagodaError
-from pagoda.core.runs import RunContext, RunRegistry, execute
+from pagoda.core.runs import RunContext, RunRegistry, RunTarget, execute
 from pagoda.core.settings import Settings
 
 
@@ -74,7 +73,7 @@ async def asynchronous(context: RunContext) -> dict[str, int]:
     return {"answer": 42}
 
 
-KINDS = {
+KINDS: dict[str, RunTarget] = {
     "count": count,
     "fail": "run_child:fail",
     "stubborn": stubborn,
@@ -100,7 +99,7 @@ def _die_around_replacements(number: int, moment: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    Path.replace = replacement  # type: ignore[method-assign]
+    setattr(Path, "replace", replacement)  # noqa: B010 - mypy knows no other way
 
 
 def main() -> int:
@@ -113,7 +112,7 @@ def main() -> int:
     if arguments.die:
         _die_around_replacements(int(arguments.die[0]), arguments.die[1])
     try:
-        settings = replace(Settings(home=arguments.home))
+        settings = Settings(home=arguments.home)
         run = execute(arguments.run, RunRegistry(KINDS), settings, grace=arguments.grace)
     except PagodaError as error:
         print(error.message, file=sys.stderr)

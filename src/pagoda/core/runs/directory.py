@@ -75,14 +75,14 @@ class RunDirectory:
         if not self.path.is_dir():
             raise _missing(self.path)
         lock = self._lock()
-        try:
-            with files.translated(self.path / "lock"):
+        with files.translated(self.path / "lock"):
+            try:
                 lock.acquire(timeout=patience, poll_interval=0.02)
-        except Timeout as error:
-            raise Conflict(
-                f"The run {self.path.name} is being executed already: watch it with `pagoda runs watch "
-                f"{self.path.name}`."
-            ) from error
+            except Timeout as error:
+                name = self.path.name
+                raise Conflict(
+                    f"The run {name} is being executed already: watch it with `pagoda runs watch {name}`."
+                ) from error
         try:
             yield
         finally:
@@ -117,11 +117,11 @@ class RunDirectory:
         if not self.path.is_dir():
             raise _missing(self.path)  # else the lock would bring it back
         lock = self._lock()
-        try:
-            with files.translated(self.path / "lock"):
+        with files.translated(self.path / "lock"):
+            try:
                 lock.acquire(timeout=0)
-        except Timeout:
-            return True
+            except Timeout:
+                return True
         lock.release()
         return False
 

@@ -5,6 +5,7 @@ The other side, what happens in the process of a run, is ``pagoda.core.runs.exec
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -24,7 +25,7 @@ from pagoda.core.runs.process import Process, host, is_alive, process_of
 from pagoda.core.runs.record import ID, RESUMABLE, Run, check_config, new_id, now
 from pagoda.core.runs.registry import RunRegistry
 from pagoda.core.runs.versions import versions
-from pagoda.core.runs.watching import RunEvent, watch, watch_async
+from pagoda.core.runs.watching import RunEvent, place_now, watch, watch_async
 from pagoda.core.settings import Settings
 from pagoda.core.types import Json
 
@@ -150,6 +151,10 @@ class Runs:
         """The same for an event loop."""
         return watch_async(self._at(run_id), after=after)
 
+    def place_now(self, run_id: str) -> str:
+        """The id to watch ``after`` in order to see only what happens from now on."""
+        return place_now(self._at(run_id))
+
     def compare(self, first: str, second: str) -> Comparison:
         """In what two runs differ, and how their metrics came out."""
         return compare(self.get(first), self.get(second))
@@ -181,11 +186,10 @@ class Runs:
                 files.append_line(draft.events, created)
                 draft.write(run)
                 draft.path.rename(run.directory)
-            except FileExistsError:
-                shutil.rmtree(draft.path)
-                return False
-            except BaseException:
+            except BaseException as error:
                 shutil.rmtree(draft.path, ignore_errors=True)
+                if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    return False
                 raise
         return True
 

@@ -66,6 +66,11 @@ class Follower:
             found.append(RunEvent("end", moment.isoformat(), data, self._place()))
         return found
 
+    def skip(self) -> str:
+        """Pass over all lines there are; gives the place reached."""
+        self._new_lines()
+        return self._place()
+
     def _new_lines(self) -> list[RunEvent]:
         found: list[RunEvent] = []
         while True:
@@ -110,8 +115,7 @@ async def watch_async(directory: RunDirectory, *, after: str | None = None) -> A
 
 def place_now(directory: RunDirectory) -> str:
     """The id to watch ``after`` in order to see only what happens from now on."""
-    sizes = [path.stat().st_size if path.exists() else 0 for path in (directory.events, directory.metrics)]
-    return f"{sizes[0]}-{sizes[1]}"
+    return Follower(directory).skip()
 
 
 def _parse_place(after: str | None) -> tuple[int, int]:
