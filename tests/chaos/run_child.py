@@ -16,7 +16,7 @@ from pagoda.core.settings import Settings
 
 
 def count(context: RunContext) -> dict[str, Any]:
-    """A long computation in small steps, with a checkpoint after each; the result depends on every step and the seed."""
+    """Many small steps with a checkpoint after each; the result depends on every one of them and on the seed."""
     state = context.load_state() or {"step": 0, "value": context.seed}
     steps = context.config["steps"]
     while state["step"] < steps:
@@ -28,6 +28,7 @@ def count(context: RunContext) -> dict[str, Any]:
         if state["step"] == context.config.get("die_at") and not context.resumed:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(context.config.get("pause", 0))
+    context.progress("count", steps, steps)
     (context.artifacts / "value.txt").write_text(str(state["value"]))
     return {"value": state["value"]}
 

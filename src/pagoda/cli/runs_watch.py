@@ -15,20 +15,19 @@ AGAIN_SECONDS = 3.0
 
 def follow_with(runs: Runs, run_id: str, view: View, *, after: str | None = None) -> int:
     """Show the run in ``view``; 0 when it is done or the watcher left, 1 when it ended otherwise."""
-    place = after
-    status = "running"
-    with view:
-        try:
+    place, status = after, "running"
+    try:
+        with view:
             for event in runs.watch(run_id, after=after):
                 place, status = event.id, _show(view, event, status)
-        except KeyboardInterrupt:
-            view.say(
-                f"The run goes on; watch it again with `pagoda runs watch {run_id}`. "
-                f"Press Ctrl-C once more within {AGAIN_SECONDS:g} s to cancel it."
-            )
-            if not _pressed_again():
-                return 0
-            status = _cancel(runs, run_id, view, place)
+    except KeyboardInterrupt:
+        view.say(
+            f"The run goes on; watch it again with `pagoda runs watch {run_id}`. "
+            f"Press Ctrl-C once more within {AGAIN_SECONDS:g} s to cancel it."
+        )
+        if not _pressed_again():
+            return 0
+        status = _cancel(runs, run_id, view, place)
     return 0 if status == "done" else 1
 
 

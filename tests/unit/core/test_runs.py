@@ -134,7 +134,7 @@ def test_ids_are_readable_and_sort_by_time(moment: datetime, kind: str) -> None:
 def test_two_runs_never_share_a_directory(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["aaaa", "aaaa", "bbbb"])
     moment = datetime(2026, 11, 21, tzinfo=UTC)
-    monkeypatch.setattr(record.secrets, "token_hex", lambda size: next(drawn))
+    monkeypatch.setattr("pagoda.core.runs.record.secrets.token_hex", lambda size: next(drawn))
     monkeypatch.setattr("pagoda.core.runs.ledger.now", lambda: moment)
     first, second = runs.create("work", {"a": 1}), runs.create("work", {"a": 2})
     assert first.id != second.id
@@ -439,7 +439,7 @@ async def test_watching_in_an_event_loop_is_the_same(runs: Runs, perform: Callab
 @pytest.mark.parametrize("after", ["x", "1-", "-", "1-٣", "1--2"])
 def test_a_wrong_place_is_refused(runs: Runs, after: str) -> None:
     run = runs.create("work", {})
-    with pytest.raises(InvalidRequest, match="after|event"):
+    with pytest.raises(InvalidRequest, match=r"is not the id of an event"):
         next(runs.watch(run.id, after=after))
 
 

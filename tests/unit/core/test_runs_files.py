@@ -130,7 +130,12 @@ def test_a_config_that_cannot_be_kept_is_refused_by_its_place(config: Any, place
 
 def write_points(path: Path, points: list[tuple[int, int, float]]) -> None:
     for attempt, step, value in points:
-        line = {"step": step, "time": datetime.now(UTC).isoformat(), "attempt": attempt, "values": {"loss": files.encode_number(value)}}
+        line = {
+            "step": step,
+            "time": datetime.now(UTC).isoformat(),
+            "attempt": attempt,
+            "values": {"loss": files.encode_number(value)},
+        }
         files.append_line(path, line)
 
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pagoda.core.errors import Conflict
-from pagoda.core.runs import RunContext, RunRegistry, Runs, directory, execute, files, ledger
+from pagoda.core.runs import RunContext, RunRegistry, Runs, execute, files
 from pagoda.core.runs.process import Process
 from pagoda.core.settings import Settings
 
@@ -61,14 +62,15 @@ class RunMachine(RuleBasedStateMachine):
         self.kill = Kill()
         self.possible = {"created"}
         self.alive = False
-        self.real_write, self.real_append, self.real_alive = files.write_json, files.append_line, directory.is_alive
-        files.write_json = self._write  # type: ignore[assignment]
-        files.append_line = self._append  # type: ignore[assignment]
-        directory.is_alive = ledger.is_alive = self._is_alive
+        self.real_write, self.real_append = files.write_json, files.append_line
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(files, "write_json", self._write)
+        self.patch.setattr(files, "append_line", self._append)
+        for module in ("directory", "ledger"):
+            self.patch.setattr(f"pagoda.core.runs.{module}.is_alive", self._is_alive)
 
     def teardown(self) -> None:
-        files.write_json, files.append_line = self.real_write, self.real_append
-        directory.is_alive = ledger.is_alive = self.real_alive
+        self.patch.undo()
         shutil.rmtree(self.home)
 
     def _write(self, path: Path, value: Any, *, durable: bool = True) -> None:
