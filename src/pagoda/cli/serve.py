@@ -1,0 +1,33 @@
+"""``pagoda serve``: the HTTP service with its page."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pagoda.cli.context import add_settings_flag, settings_from
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve the API and the chat page",
+        description="Serve the OpenAI-compatible API, the service API and the chat page until Ctrl-C or SIGTERM.",
+        epilog="example: pagoda serve --port 9000",
+    )
+    parser.add_argument("--host", help="loopback address to bind (default 127.0.0.1)")
+    parser.add_argument("--port", help="port to bind; 0 takes a free one (default 8000)")
+    parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
+    add_settings_flag(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    import os
+
+    settings = settings_from(args, server__host=args.host, server__port=args.port)
+    from pagoda.application import serving
+
+    return serving.run(settings, os.environ, embedded=args.embedded)

@@ -1,0 +1,1 @@
+"""Routes: one module a family. They turn requests into calls at the door, and answers into responses."""

@@ -1,0 +1,54 @@
+"""``POST /v1/chat/completions``: OpenAI's chat, streaming or whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from pagoda.core.types import Call, Generation
+from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
+from pagoda.interface.render import ChunkWriter, chat_json, output_of, sampling_of, stops_of
+from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
+from pagoda.interface.sse import EventStream, while_connected
+from pagoda.logic.inference.answer import collect
+
+router = APIRouter(route_class=Route, tags=["OpenAI"])
+
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with `stream: true` as server-sent events that end with `[DONE]`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.post("/v1/chat/completions", response_model=ChatAnswer, responses=STREAM, summary="Answer a conversation")
+async def chat(
+    body: ChatRequest,
+    request: Request,
+    stage: Annotated[Backstage, Depends(backstage)],
+    call: Annotated[Call, Depends(call_of)],
+) -> Response:
+    """Answer a conversation with text, streaming or whole."""
+    wanted = Generation(
+        model=stage.entry(body.model, "chat").id,
+        messages=tuple(message.plain() for message in body.messages),
+        sampling=sampling_of(body),
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        stop=stops_of(body),
+        n=body.n or 1,
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        output=output_of(body),
+        continue_final=body.continue_final_message,
+    )
+    if not body.stream:
+        answer = await while_connected(request, collect(stage.inference, wanted, call))
+        return json_response(chat_json(answer, logprobs=bool(body.logprobs)), {"X-Pagoda-Model": answer.model})
+    include = body.stream_options is not None and body.stream_options.include_usage
+    writer = ChunkWriter(chat=True, logprobs=bool(body.logprobs), include_usage=include)
+    events = stage.inference.complete(wanted, call)
+    first = await while_connected(request, anext(events, None))
+    frames = writer.frames(events, first, wanted.n)
+    return EventStream(frames, stage.settings.server.keepalive_seconds, {"X-Pagoda-Model": wanted.model})

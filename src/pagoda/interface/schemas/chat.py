@@ -1,0 +1,108 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pagoda.interface.schemas.shared import Length, ModelName, SamplingFields, Shape, Strict, TokenUsage
+
+
+class TextPart(Strict):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Strict):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = Field(None, max_length=64)
+
+    def plain(self) -> dict[str, Any]:
+        """The message as engines take it: text as one string, ``developer`` under its older name."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        message = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        return message | ({"name": self.name} if self.name else {})
+
+
+class ChatRequest(SamplingFields):
+    """A conversation to be answered."""
+
+    model: ModelName | None = None
+    messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
+    max_tokens: Length | None = None
+    max_completion_tokens: Length | None = Field(None, description="The newer name of max_tokens.")
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    continue_final_message: bool = Field(False, description="Extension: continue the last (assistant) message.")
+    store: Literal[False] | None = Field(None, description="Answers are not stored.")
+    service_tier: Literal["auto", "default"] | None = None
+    modalities: list[Literal["text"]] | None = None
+    safety_identifier: str | None = Field(None, max_length=500)
+    prompt_cache_key: str | None = Field(None, max_length=500)
+
+    @model_validator(mode="after")
+    def _check(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens are two names of one thing; give one")
+        if self.continue_final_message and self.messages[-1].role != "assistant":
+            raise ValueError("continue_final_message needs the last message to be the assistant's")
+        return self
+
+
+class LogprobEntry(Shape):
+    """A token and its natural log-probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ChosenLogprob(LogprobEntry):
+    """A token of the answer with the likeliest rivals at its place."""
+
+    top_logprobs: list[LogprobEntry]
+
+
+class ChoiceLogprobs(Shape):
+    """Log-probabilities of a choice."""
+
+    content: list[ChosenLogprob] | None
+
+
+class AnswerMessage(Shape):
+    """The model's message."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None = None
+    reasoning_content: str | None = None
+
+
+class ChatChoice(Shape):
+    """One answer."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChoiceLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class ChatAnswer(Shape):
+    """A whole answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: TokenUsage
+    warnings: list[str] | None = None

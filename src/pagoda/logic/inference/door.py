@@ -1,0 +1,105 @@
+"""The door in the process that owns the engines. Guards will stand before and behind ``complete``.
+
+Also the two verbs no engine has to have: documents are ranked by the similarity of their embeddings, and labels by the
+probability that they continue the prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from pagoda.core.errors import InvalidRequest
+from pagoda.core.types import (
+    Call,
+    Classification,
+    Classify,
+    Delta,
+    Embed,
+    Embeddings,
+    Event,
+    Finish,
+    Generation,
+    Ranking,
+    Rerank,
+    Score,
+    Scores,
+    Tokenize,
+    Tokens,
+)
+from pagoda.logic.inference.output import check_output, check_schema
+from pagoda.service.dispatch import ModelService
+
+
+class Door:
+    """``Inference`` in process."""
+
+    def __init__(self, service: ModelService) -> None:
+        self._service = service
+
+    async def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+        """Stream an answer; one that breaks its demanded form ends with ``BadOutput`` instead of usage."""
+        if (request.messages is None) == (request.prompt is None):
+            raise InvalidRequest("Give either messages or a prompt.", param="messages")
+        if request.output is not None and request.output.schema is not None:
+            check_schema(request.output.schema)
+        texts = [""] * request.n
+        async with aclosing(self._service.generate(request, call)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if request.output is not None:
+                    match event:
+                        case Delta(index, text):
+                            texts[index] += text
+                        case Finish(index, "stop"):
+                            check_output(texts[index], request.output)
+                yield event
+
+    async def embed(self, request: Embed, call: Call) -> Embeddings:
+        """Vectors for texts."""
+        if not request.inputs:
+            raise InvalidRequest("There is nothing to embed.", param="input")
+        return await self._service.embed(request, call)
+
+    async def score(self, request: Score, call: Call) -> Scores:
+        """Log-probabilities of a given text."""
+        return await self._service.score(request, call)
+
+    async def rerank(self, request: Rerank, call: Call) -> Ranking:
+        """Cosine similarity of the query's and each document's embedding."""
+        query = await self.embed(Embed(model=request.model, inputs=(request.query,), kind="query"), call)
+        documents = await self.embed(Embed(model=request.model, inputs=request.documents, kind="passage"), call)
+        return Ranking(
+            model=documents.model,
+            scores=tuple(_cosine(query.vectors[0], vector) for vector in documents.vectors),
+            prompt_tokens=query.prompt_tokens + documents.prompt_tokens,
+        )
+
+    async def classify(self, request: Classify, call: Call) -> Classification:
+        """Softmax over the labels' log-probabilities, each as a whole, after the prompt."""
+        if len(request.labels) < 2:
+            raise InvalidRequest("Classification needs at least two labels.", param="labels")
+        scores = [
+            await self.score(Score(model=request.model, context=request.prompt, text=label), call)
+            for label in request.labels
+        ]
+        best = max(score.total for score in scores)
+        weights = [math.exp(score.total - best) for score in scores]
+        return Classification(
+            model=scores[0].model,
+            probabilities=tuple(weight / sum(weights) for weight in weights),
+            prompt_tokens=sum(score.prompt_tokens for score in scores),
+        )
+
+    async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
+        """Token ids of a text or conversation."""
+        if (request.messages is None) == (request.text is None):
+            raise InvalidRequest("Give either messages or a text.", param="text")
+        return await self._service.tokenize(request, call)
+
+
+def _cosine(left: bytes, right: bytes) -> float:
+    a, b = array("f", left), array("f", right)
+    norm = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
+    return sum(x * y for x, y in zip(a, b, strict=True)) / norm if norm else 0.0

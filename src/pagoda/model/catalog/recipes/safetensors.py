@@ -1,0 +1,63 @@
+"""Reads tensors from a safetensors file with numpy alone. Not a writer, and no index of sharded checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagoda.core.errors import StoreError
+
+HEADER_LIMIT = 100 * 1024 * 1024
+"""The format's own bound on the header; a larger number means that this is another kind of file."""
+
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1", "U8": "<u1"}
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """All tensors by name, mapped from the file; ``StoreError`` names the file when it is not whole.
+
+    ``BF16``, which numpy lacks, is widened to single precision, which loses nothing.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(HEADER_LIMIT, size - 8):
+            raise broken(path, "it does not begin with a safetensors header")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise broken(path, "its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise broken(path, "its header is not a table")
+    header.pop("__metadata__", None)
+    data = np.memmap(path, np.uint8, "r", offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
+    try:
+        return {name: _tensor(path, name, about, data) for name, about in header.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(path, f"its header is malformed ({error})") from error
+
+
+def _tensor(path: Path, name: str, about: dict[str, Any], data: NDArray[np.uint8]) -> NDArray[Any]:
+    start, end = about["data_offsets"]
+    shape = tuple(int(side) for side in about["shape"])
+    kind = about["dtype"]
+    if not 0 <= start <= end <= len(data):
+        raise broken(path, f"it ends before its tensor {name}")
+    raw = data[start:end]
+    if kind == "BF16":
+        wide = raw.view("<u2").astype("<u4") << 16
+        return wide.view("<f4").reshape(shape)
+    values = raw.view(TYPES[kind])
+    if values.size != math.prod(shape):
+        raise broken(path, f"its tensor {name} has another size than its shape")
+    return values.reshape(shape)
+
+
+def broken(path: Path, why: str) -> StoreError:
+    """The error for a file that cannot be what its name says."""
+    return StoreError(f"{path} is broken: {why}.", code="broken_file")

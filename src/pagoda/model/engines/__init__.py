@@ -1,0 +1,30 @@
+"""Engines: one file a kind says how to launch it, what it can do, what memory it needs, and its dialect.
+
+Every engine is a process (or a remote address) that speaks the OpenAI HTTP API; ``openai.py`` speaks it back, and a
+kind overrides only where its engine differs. Processes are started and watched by ``pagoda.service.supervisor``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pagoda.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pagoda.model.engines.contract import EngineKind
+
+KINDS = {
+    "llamacpp": "pagoda.model.engines.llamacpp:LlamaCpp",
+    "remote": "pagoda.model.engines.remote:Remote",
+    "fake": "pagoda.model.engines.fake:Fake",
+}
+
+
+def engine_kind(name: str) -> EngineKind:
+    """The engine kind of that name. Raises ``InvalidRequest`` naming those there are."""
+    if name not in KINDS:
+        raise InvalidRequest(f"There is no engine named {name!r}; there are: {', '.join(KINDS)}.", param="engine")
+    module, _, attribute = KINDS[name].partition(":")
+    kind: EngineKind = getattr(import_module(module), attribute)()
+    return kind

@@ -1,0 +1,48 @@
+"""What every engine process does about its parent: read its configuration, report ready, and never outlive it.
+
+Two cords, because each alone can fail: on Linux the kernel sends SIGKILL when the parent dies (which works while
+native code holds the interpreter or the process is stopped), and everywhere a thread ends the process when standard
+input, held open by the parent, closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import orjson
+
+_PR_SET_PDEATHSIG = 1
+_REPORTS = os.fdopen(os.dup(1), "wb", buffering=0)
+
+
+def read_config() -> dict[str, Any]:
+    """Tie this process to its parent and read the one JSON line the parent sends on standard input."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died between start and prctl: nobody would tell us any more
+            os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    os.dup2(2, 1)  # native code that prints must not end up among our reports
+    line = sys.stdin.buffer.readline()
+    if not line:
+        os._exit(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    config: dict[str, Any] = orjson.loads(line)
+    return config
+
+
+def _end_with_parent() -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)
+
+
+def report(**message: Any) -> None:
+    """Send the parent one JSON line: ``url=...`` when ready, ``error=...`` when that will not happen."""
+    _REPORTS.write(orjson.dumps(message) + b"\n")

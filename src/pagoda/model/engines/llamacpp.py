@@ -1,0 +1,295 @@
+"""llama.cpp, the embedded engine: GGUF chat, completion and embedding models on CPU (or what its build supports).
+
+Its server speaks nearly OpenAI; the dialect below is what was seen to differ: usage comes once per choice, length and
+sampling have defaults of their own, a stop sequence or a character of several tokens swallows log-probabilities of
+streamed tokens, a trailing assistant message needs its template applied by hand, and given text is scored by forcing
+one token after another with a logit bias (log-probabilities are reported from before the bias).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pagoda.core.errors import ContextTooLong, InvalidRequest, ModelError
+from pagoda.core.types import (
+    Delta,
+    Event,
+    Finish,
+    Generation,
+    Score,
+    Scores,
+    Tokenize,
+    TokenLogprob,
+    Tokens,
+    Usage,
+)
+from pagoda.model.catalog.entry import ModelEntry
+from pagoda.model.catalog.gguf_header import GgufHeader, read_gguf_header
+from pagoda.model.engines.contract import Health, LaunchPlan, Memory, Profile, Room
+from pagoda.model.engines.openai import OpenAIEngine, Reading
+from pagoda.model.engines.stop import StopCutter
+
+_LARGEST_DEFAULT_CONTEXT = 4096
+_PROMPT_CACHE_MIB = 256
+_EMBEDDING_BATCH = 2048
+_OVERHEAD_BYTES = 160 * 1024 * 1024  # the process with its native code, measured with a model of 2 MB
+_FORCE = 1e9  # a logit bias that no model's own logits can outweigh
+
+NEUTRAL_SAMPLING = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repeat_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+}
+"""OpenAI's defaults in llama.cpp's words; its own (temperature 0.8, top-k 40, min-p 0.05) would act unseen."""
+
+
+class LlamaCpp:
+    """Launches ``llamacpp_child`` and speaks to it."""
+
+    name = "llamacpp"
+    runs = "process"
+
+    def memory(self, model: ModelEntry, path: Path | None, room: Room) -> Memory:
+        """Weights as the file's size; keys and values of all slots in 16 bits; the process itself."""
+        if path is None:
+            raise InvalidRequest(f"{model.id} has no file.")
+        header = read_gguf_header(path)
+        tokens = _context(model, header, room) * room.parallel
+        return Memory(
+            weights=path.stat().st_size,
+            kv_cache=0 if model.task == "embedding" else _kv_bytes_per_token(header) * tokens,
+            overhead=_OVERHEAD_BYTES,
+        )
+
+    def plan(self, model: ModelEntry, path: Path | None, room: Room, key: str) -> LaunchPlan:
+        """Start ``llamacpp_child`` on the model's file."""
+        if path is None:
+            raise InvalidRequest(f"{model.id} has no file.")
+        return LaunchPlan(
+            command=(sys.executable, "-m", "pagoda.model.engines.llamacpp_child"),
+            environment={} if room.idle_spin else {"OMP_WAIT_POLICY": "passive"},
+            config={
+                "path": str(path),
+                "key": key,
+                "context": _context(model, read_gguf_header(path), room),
+                "parallel": room.parallel,
+                "threads": room.threads,
+                "embedding": model.task == "embedding",
+                "batch": _EMBEDDING_BATCH,
+                "prompt_cache_mib": _PROMPT_CACHE_MIB,
+            },
+        )
+
+    async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> LlamaCppEngine:
+        """Speak to a started child; its context is asked of it."""
+        engine = LlamaCppEngine(model, url, key, room)
+        properties = await engine.request_json("GET", engine.root + "/props")
+        engine.context = properties["default_generation_settings"]["n_ctx"]
+        return engine
+
+
+class LlamaCppEngine(OpenAIEngine):
+    """llama.cpp's dialect."""
+
+    kind = "llamacpp"
+    keeps_streams = False  # its server closes the connection after a stream without having said so
+
+    def __init__(self, model: ModelEntry, url: str, key: str, room: Room) -> None:
+        embeds = model.task == "embedding"
+        profile = Profile(
+            generate=not embeds,
+            embed=embeds,
+            choices=room.parallel,
+            score=not embeds,
+            unenforced_keywords=frozenset(
+                {"multipleOf", "format", "uniqueItems", "not", "if", "contains", "propertyNames", "minProperties"}
+                | {"maxProperties", "dependentRequired", "dependentSchemas", "patternProperties", "minContains"}
+                | {"maxContains", "unevaluatedProperties", "unevaluatedItems"}
+            ),
+        )
+        super().__init__(model, url + "/v1", key, room, profile)
+        self.root = url.rstrip("/")
+
+    async def generate(self, request: Generation) -> AsyncIterator[Event]:
+        """As the common tongue; stop sequences are cut here when log-probabilities are asked for."""
+        if not (request.stop and request.top_logprobs is not None):
+            async for event in super().generate(request):
+                yield event
+            return
+        cutters = [StopCutter(request.stop) for _ in range(request.n)]
+        usage = Usage(0, 0)
+        open_choices = set(range(request.n))
+        stream = super().generate(request)
+        async for event in stream:
+            match event:
+                case Delta(index):
+                    cutter = cutters[index]
+                    if (certain := cutter.feed(event)) is not None:
+                        yield certain
+                    if cutter.stopped and index in open_choices:
+                        open_choices.discard(index)
+                        yield Finish(index, "stop")
+                case Finish(index):
+                    if index in open_choices:
+                        open_choices.discard(index)
+                        if (rest := cutters[index].flush(index)) is not None:
+                            yield rest
+                        yield event
+                case Usage():
+                    usage = event
+                case _:
+                    yield event
+        yield usage
+
+    async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
+        """The common body in llama.cpp's words."""
+        path, body = await super().generation_body(request)
+        body["cache_prompt"] = True
+        if request.top_logprobs is not None:
+            body.pop("stop", None)
+            body["logprobs" if request.messages is None else "top_logprobs"] = max(request.top_logprobs, 1)  # 0: none
+        if request.continue_final and request.messages is not None:
+            for name in ("messages", "continue_final_message", "add_generation_prompt"):
+                body.pop(name)
+            if "top_logprobs" in body:
+                body["logprobs"] = body.pop("top_logprobs")
+            body["prompt"] = await self._template(request.messages[:-1]) + str(request.messages[-1]["content"])
+            return "/completions", body
+        return path, body
+
+    def sampling_body(self, request: Generation) -> dict[str, Any]:
+        """Every sampling parameter, from the caller, else the model's generation config, else OpenAI's default."""
+        given = super().sampling_body(request)
+        if "repetition_penalty" in given:
+            given["repeat_penalty"] = given.pop("repetition_penalty")
+        own = {("repeat_penalty" if k == "repetition_penalty" else k): v for k, v in self.model.sampling.items()}
+        return NEUTRAL_SAMPLING | own | given
+
+    def length(self, request: Generation) -> int:
+        """The asked length, else the whole context: generation then ends with ``length`` where the context does."""
+        return request.max_tokens if request.max_tokens is not None else self.context or _LARGEST_DEFAULT_CONTEXT
+
+    def read_usage(self, payload: dict[str, Any], reading: Reading) -> None:
+        """Usage comes in one frame a choice, each counting that choice alone."""
+        if usage := payload.get("usage"):
+            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+            before = reading.usage
+            reading.usage = Usage(
+                usage["prompt_tokens"],
+                before.completion_tokens + usage["completion_tokens"],
+                max(before.cached_tokens, cached),
+            )
+
+    async def score(self, request: Score) -> Scores:
+        """Force each token of the text in turn and read its log-probability.
+
+        A token that is part of a character is not reported when it is generated, so it is looked up among the
+        likeliest rivals of a full stop at its place, ever more of them.
+        """
+        context = await self._token_ids(request.context, special=True)
+        ids = await self._token_ids(request.context + request.text, special=True)
+        shared = 0
+        while shared < min(len(context), len(ids)) and context[shared] == ids[shared]:
+            shared += 1
+        shared = min(shared, len(ids) - 1)
+        if shared <= 0:  # the first token of a text has nothing before it to be likely after
+            raise InvalidRequest("Scoring needs a context of at least one token.", param="context")
+        self._refuse_long(len(ids))
+        tokens = [await self._score_token(ids[:place], ids[place]) for place in range(shared, len(ids))]
+        return Scores(model=self.model.id, tokens=tuple(tokens), prompt_tokens=len(ids))
+
+    async def _score_token(self, before: list[int], token: int) -> TokenLogprob:
+        body = {"prompt": before, "n_predict": 1, "temperature": 0, "n_probs": 1, "cache_prompt": True}
+        answer = await self.post_json(self.root + "/completion", body | {"logit_bias": [[token, _FORCE]]})
+        for chosen in answer.get("completion_probabilities") or ():
+            if chosen["id"] == token:
+                return _token(chosen)
+        plain = (await self._token_ids(".", special=False))[-1]
+        rivals = 256
+        while True:
+            wide = body | {"n_probs": rivals, "logit_bias": [[plain, _FORCE]]}
+            answer = await self.post_json(self.root + "/completion", wide)
+            listed = [
+                rival for entry in answer.get("completion_probabilities") or () for rival in entry["top_logprobs"]
+            ]
+            for rival in listed:
+                if rival["id"] == token:
+                    return _token(rival)
+            if len(listed) < rivals:
+                raise ModelError(f"{self.model.id} gives no log-probability for token {token}.")
+            rivals *= 16
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        """Ids of a text without special tokens, or of messages under the chat template."""
+        if request.messages is not None:
+            ids = await self._token_ids(await self._template(request.messages), special=True)
+        else:
+            ids = await self._token_ids(request.text or "", special=False)
+        return Tokens(model=self.model.id, ids=tuple(ids), context=self.context)
+
+    async def health(self) -> Health:
+        """From llama.cpp's own metrics; ``progress`` counts tokens read and written."""
+        async with self.post(self.root + "/metrics", {}, "GET") as response:
+            text = (await response.read()).decode()
+        values = dict(line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        number = {name.removeprefix("llamacpp:"): float(value) for name, value in values.items()}
+        return Health(
+            alive=True,
+            running=int(number["requests_processing"]),
+            waiting=int(number["requests_deferred"]),
+            progress=int(number["prompt_tokens_total"] + number["tokens_predicted_total"]),
+        )
+
+    def translate(self, status: int, error: Mapping[str, Any]) -> ModelError:
+        """A prompt or text that does not fit is told apart by its type or, for embeddings, by its words."""
+        if error.get("type") == "exceed_context_size_error":
+            return ContextTooLong(error["n_prompt_tokens"], error["n_ctx"])
+        return super().translate(status, error)
+
+    async def _token_ids(self, text: str, *, special: bool) -> list[int]:
+        answer = await self.post_json(
+            self.root + "/tokenize", {"content": text, "add_special": special, "parse_special": special}
+        )
+        ids: list[int] = answer["tokens"]
+        return ids
+
+    async def _template(self, messages: Any) -> str:
+        answer = await self.post_json(self.root + "/apply-template", {"messages": list(messages)})
+        prompt: str = answer["prompt"]
+        return prompt
+
+    def _refuse_long(self, tokens: int) -> None:
+        if self.context is not None and tokens >= self.context:
+            raise ContextTooLong(tokens, self.context)
+
+
+def _token(item: Mapping[str, Any]) -> TokenLogprob:
+    return TokenLogprob(item["token"], item["logprob"], tuple(item["bytes"]))
+
+
+def _context(model: ModelEntry, header: GgufHeader, room: Room) -> int:
+    own = model.context or header.context or 0
+    if model.task == "embedding":
+        return own or 512
+    if room.context:
+        return min(room.context, own) if own else room.context
+    return min(own or _LARGEST_DEFAULT_CONTEXT, _LARGEST_DEFAULT_CONTEXT)
+
+
+def _kv_bytes_per_token(header: GgufHeader) -> int:
+    """Two 16-bit numbers for each layer, key-value head and dimension."""
+
+    def number(name: str, otherwise: int) -> int:
+        return int(header.values.get(f"{header.architecture}.{name}", otherwise))
+
+    heads = number("attention.head_count", 1)
+    width = number("embedding_length", 0) // max(heads, 1)
+    dimensions = number("attention.key_length", width) + number("attention.value_length", width)
+    return number("block_count", 0) * number("attention.head_count_kv", heads) * dimensions * 2

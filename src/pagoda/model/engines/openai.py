@@ -1,0 +1,382 @@
+"""Speaking the OpenAI HTTP API to an engine: the common tongue, which each kind's dialect overrides where it differs.
+
+Every generation is streamed from the engine, whether or not the client streams: so cancelling, progress and failure in
+mid-answer have one code path. A closed iterator closes the connection, which is what makes an engine stop computing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from array import array
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+
+from pagoda.core.errors import (
+    ContextTooLong,
+    InvalidRequest,
+    ModelError,
+    ModelTimeout,
+    Overloaded,
+    Rejected,
+    Unavailable,
+)
+from pagoda.core.types import (
+    Delta,
+    Embed,
+    Embeddings,
+    Event,
+    Finish,
+    Generation,
+    Score,
+    Scores,
+    Started,
+    Tokenize,
+    TokenLogprob,
+    Tokens,
+    Usage,
+)
+from pagoda.model.catalog.entry import ModelEntry
+from pagoda.model.engines.contract import Health, Profile, Room
+
+_CONNECT_SECONDS = 10.0
+UNREACHABLE = "engine_unreachable"
+"""Code of the error of a request that no engine has taken."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What has been read of one answer so far."""
+
+    choices: int
+    usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    deltas: int = 0
+    finished: set[int] = field(default_factory=set)
+
+
+class OpenAIEngine:
+    """A running engine behind ``url`` (which ends before ``/chat/completions``)."""
+
+    kind = "openai"
+    keeps_streams = True
+    """Whether a connection can serve another request after a stream."""
+
+    def __init__(self, model: ModelEntry, url: str, key: str, room: Room, profile: Profile) -> None:
+        self.model = model
+        self.profile = profile
+        self.context = model.context
+        self.remote_name = model.id
+        self.url = url.rstrip("/")
+        self.session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=room.silence_seconds),
+            json_serialize=lambda value: orjson.dumps(value).decode(),
+            read_bufsize=2**18,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.session.close()
+
+    # -- generation ---------------------------------------------------------------------------------------------------
+
+    async def generate(self, request: Generation) -> AsyncIterator[Event]:
+        """Stream an answer. Raises ``ModelError`` when the engine refuses, fails or falls silent."""
+        path, body = await self.generation_body(request)
+        reading = Reading(choices=request.n)
+        async with self.post(path, body) as response:
+            yield Started(self.model.id, self.kind, self.warnings(request))
+            async for payload in _frames(response):
+                for event in self.read_chunk(payload, request, reading):
+                    yield event
+                if len(reading.finished) == request.n and self.complete_early(request):
+                    break
+        if len(reading.finished) < request.n:
+            raise Unavailable(f"The engine of {self.model.id} stopped in mid-answer; ask again.", code="engine_stopped")
+        yield reading.usage
+
+    def complete_early(self, request: Generation) -> bool:
+        """Whether reading may end once every choice is finished, without waiting for the engine's last words."""
+        del request
+        return False
+
+    async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
+        """Path and JSON body for a generation."""
+        body: dict[str, Any] = {
+            "model": self.remote_name,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self.sampling_body(request),
+        }
+        if request.n != 1:
+            body["n"] = request.n
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if (length := self.length(request)) is not None:
+            body["max_tokens"] = length
+        if request.output is not None:
+            body["response_format"] = _response_format(request)
+        if request.messages is None:
+            body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt or ())
+            if request.top_logprobs is not None:
+                body["logprobs"] = request.top_logprobs
+            return "/completions", body
+        body["messages"] = list(request.messages)
+        if request.top_logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if request.continue_final:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        return "/chat/completions", body
+
+    def sampling_body(self, request: Generation) -> dict[str, Any]:
+        """Sampling parameters: only those the caller gave, since a remote model's defaults are its own."""
+        sampling = request.sampling
+        names = ("temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty")
+        body = {name: value for name in names if (value := getattr(sampling, name)) is not None}
+        if sampling.repetition_penalty is not None:
+            body["repetition_penalty"] = sampling.repetition_penalty
+        if sampling.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+        return body
+
+    def length(self, request: Generation) -> int | None:
+        """New tokens at most, to be sent; ``None`` leaves it out."""
+        return request.max_tokens
+
+    def warnings(self, request: Generation) -> tuple[str, ...]:
+        """What the caller should know about this answer before it begins."""
+        if request.output is None or request.output.schema is None:
+            return ()
+        loose = sorted(self.profile.unenforced_keywords & keywords(request.output.schema))
+        if not loose:
+            return ()
+        return (f"Checked after the answer, not enforced while it is written: the schema's {', '.join(loose)}.",)
+
+    def read_chunk(self, payload: dict[str, Any], request: Generation, reading: Reading) -> Iterator[Event]:
+        """The events of one frame of the engine's stream."""
+        if error := payload.get("error"):
+            raise self.translate(int(error["code"]) if str(error.get("code")).isdigit() else 500, error)
+        for choice in payload.get("choices") or ():
+            index = choice.get("index", 0)
+            delta = choice.get("delta") or {}
+            text = (choice.get("text") if "text" in choice else delta.get("content")) or ""
+            reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
+            logprobs = _token_logprobs(choice.get("logprobs"), request.top_logprobs)
+            if text or reasoning or logprobs:
+                reading.deltas += 1
+                yield Delta(index, text, logprobs, reasoning)
+            if (reason := choice.get("finish_reason")) and index not in reading.finished:
+                reading.finished.add(index)
+                yield Finish(index, reason if reason in ("length", "tool_calls", "content_filter") else "stop")
+        self.read_usage(payload, reading)
+
+    def read_usage(self, payload: dict[str, Any], reading: Reading) -> None:
+        """Take over the usage of a frame; without any, every frame with text counts as one token."""
+        usage = payload.get("usage")
+        if usage:
+            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+            reading.usage = Usage(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), cached)
+        elif not reading.usage.prompt_tokens:
+            reading.usage = Usage(0, reading.deltas)
+
+    # -- the other verbs ----------------------------------------------------------------------------------------------
+
+    async def embed(self, request: Embed) -> Embeddings:
+        """Vectors for the inputs, in their order."""
+        form = self.model.embedding
+        inputs = [form.prepare(item, request.kind) if isinstance(item, str) else list(item) for item in request.inputs]
+        body: dict[str, Any] = {"model": self.remote_name, "input": inputs, "encoding_format": "base64"}
+        if request.dimensions is not None:
+            body["dimensions"] = request.dimensions
+        payload = await self.post_json("/embeddings", body)
+        rows = sorted(payload["data"], key=lambda row: row["index"])
+        if len(rows) != len(inputs):
+            raise Unavailable(f"The engine of {self.model.id} gave {len(rows)} vectors for {len(inputs)} texts.")
+        vectors = tuple(_vector(row["embedding"]) for row in rows)
+        return Embeddings(
+            model=self.model.id,
+            vectors=vectors,
+            dimensions=len(vectors[0]) // 4,
+            prompt_tokens=(payload.get("usage") or {}).get("prompt_tokens", 0),
+            engine=self.kind,
+        )
+
+    async def score(self, request: Score) -> Scores:
+        """Not part of the OpenAI API."""
+        raise InvalidRequest(
+            f"{self.model.id} cannot score given text: its address has no such function.", param="model"
+        )
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        """Not part of the OpenAI API."""
+        raise InvalidRequest(f"{self.model.id} cannot tokenize: its address has no such function.", param="model")
+
+    async def health(self) -> Health:
+        """Whether the address answers; an OpenAI address says nothing of its work."""
+        await self.request_json("GET", "/models")
+        return Health(alive=True, running=0, waiting=0, progress=0)
+
+    # -- transport ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def post(
+        self, path: str, body: Mapping[str, Any], method: str = "POST"
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answered request with status 200; closed for good when the block is left before its end."""
+        url = path if path.startswith("http") else self.url + path
+        try:
+            async with self.session.request(
+                method, url, json=body if method == "POST" else None, headers=self._headers(body)
+            ) as response:
+                try:
+                    if response.status >= 300:
+                        raise self.translate(response.status, await _error_of(response))
+                    yield response
+                finally:
+                    if not response.content.at_eof():
+                        response.close()
+        except TimeoutError as error:
+            raise ModelTimeout(f"The engine of {self.model.id} was silent for too long.") from error
+        except aiohttp.ClientConnectorError as error:  # the request was not taken: asking again cannot do it twice
+            raise Unavailable(
+                f"The engine of {self.model.id} cannot be reached ({_first_line(error)}).", code=UNREACHABLE
+            ) from error
+        except aiohttp.ClientError as error:
+            raise Unavailable(
+                f"The engine of {self.model.id} stopped in mid-answer ({_first_line(error)}); ask again.",
+                code="engine_stopped",
+            ) from error
+
+    def _headers(self, body: Mapping[str, Any]) -> dict[str, str]:
+        return {"Connection": "close"} if body.get("stream") and not self.keeps_streams else {}
+
+    async def post_json(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST and give the JSON answer."""
+        return await self.request_json("POST", path, body)
+
+    async def request_json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask and give the JSON answer. Raises ``Unavailable`` when it is none."""
+        async with self.post(path, body or {}, method) as response:
+            raw = await response.read()
+        try:
+            payload: dict[str, Any] = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise Unavailable(f"The engine of {self.model.id} answered something that is not JSON.") from error
+        return payload
+
+    def translate(self, status: int, error: Mapping[str, Any]) -> ModelError:
+        """The engine's refusal as one of our errors."""
+        said = str(error.get("message") or f"status {status}")
+        if error.get("code") == "context_length_exceeded":
+            numbers = [int(number) for number in re.findall(r"\d+", said)]
+            if len(numbers) == 2:
+                return ContextTooLong(max(numbers), min(numbers))
+        if status in (401, 403):
+            return Unavailable(
+                f"The address of {self.model.id} refuses its key: {said}", code="upstream_unauthorized", retryable=False
+            )
+        if status == 429:
+            return Overloaded(f"{self.model.id} takes no more requests now: {said}")
+        if status in {408, 504}:
+            return ModelTimeout(f"{self.model.id} gave no answer in time: {said}")
+        if status >= 500:
+            return Unavailable(f"The engine of {self.model.id} failed: {said}")
+        return Rejected(f"{self.model.id} refused the request: {said}", param=error.get("param"))
+
+
+def keywords(schema: Any) -> set[str]:
+    """Every keyword that a JSON Schema uses, at any depth; names of properties are not keywords."""
+    found: set[str] = set()
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            found.add(key)
+            if key in ("properties", "patternProperties", "$defs", "definitions") and isinstance(value, Mapping):
+                for child in value.values():
+                    found |= keywords(child)
+            elif key not in ("enum", "const", "default", "examples"):
+                found |= keywords(value)
+    elif isinstance(schema, Sequence) and not isinstance(schema, str):
+        for child in schema:
+            found |= keywords(child)
+    return found
+
+
+def _response_format(request: Generation) -> dict[str, Any]:
+    output = request.output
+    if output is None or output.kind == "json_object":
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": output.name, "schema": output.schema, "strict": True}}
+
+
+async def _frames(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    """The JSON payloads of a server-sent event stream, up to ``[DONE]``. Comments and other fields are skipped."""
+    rest = b""
+    async for block in response.content.iter_any():
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            if not line.startswith(b"data:"):
+                continue
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                return
+            try:
+                yield orjson.loads(data)
+            except orjson.JSONDecodeError as error:
+                raise Unavailable("The engine sent a frame that is not JSON.") from error
+
+
+async def _error_of(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
+    """The ``error`` object of a refusal, whatever the server made of it."""
+    raw = await response.read()
+    try:
+        payload = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {"message": raw[:200].decode("utf-8", "replace")}
+    error = payload.get("error", payload) if isinstance(payload, dict) else payload
+    return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def _token_logprobs(payload: Any, top: int | None) -> tuple[TokenLogprob, ...]:
+    """Chat form (``content``) and legacy completion form (parallel lists) alike."""
+    if not payload or top is None:
+        return ()
+    if "content" in payload:
+        return tuple(_token(item, top) for item in payload["content"] or ())
+    rivals = payload.get("top_logprobs") or [None] * len(payload["tokens"])
+    return tuple(
+        TokenLogprob(
+            token,
+            logprob or 0.0,
+            None,
+            tuple(TokenLogprob(name, value) for name, value in (others or {}).items())[:top],
+        )
+        for token, logprob, others in zip(payload["tokens"], payload["token_logprobs"], rivals, strict=True)
+    )
+
+
+def _token(item: Mapping[str, Any], top: int) -> TokenLogprob:
+    raw = item.get("bytes")
+    rivals = tuple(_token(rival, 0) for rival in (item.get("top_logprobs") or ())[:top])
+    return TokenLogprob(item["token"], item["logprob"], None if raw is None else tuple(raw), rivals)
+
+
+def _vector(value: Any) -> bytes:
+    """An embedding as float32 bytes, from base64 or from a list of numbers."""
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise Unavailable("The engine sent an embedding that is not base64.") from error
+    return array("f", value).tobytes()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

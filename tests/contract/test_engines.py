@@ -1,0 +1,402 @@
+"""The engine contract, run over every kind: llama.cpp with the packaged model, the fake, and a remote address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from pagoda.core.errors import ContextTooLong, InvalidRequest, Rejected
+from pagoda.core.settings import Engines
+from pagoda.core.types import (
+    Delta,
+    Embed,
+    Event,
+    Finish,
+    Generation,
+    OutputFormat,
+    Sampling,
+    Score,
+    Started,
+    Tokenize,
+    Usage,
+)
+from pagoda.model.catalog.entry import ModelEntry, RemoteAddress
+from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.engines import KINDS, engine_kind
+from pagoda.model.engines.contract import Engine, Room
+from pagoda.service.supervisor import StartGround, Supervisor
+from tests.services import eventually, fake_model
+
+CHAT = "smollm2-135m-instruct"
+GREEDY = Sampling(temperature=0)
+ROOM = Room(threads=2, parallel=4, context=1024)
+SCHEMA = {
+    "type": "object",
+    "properties": {"age": {"type": "integer", "minimum": 1, "maximum": 99}},
+    "required": ["age"],
+    "additionalProperties": False,
+}
+
+
+@dataclass
+class Bench:
+    """An engine under test with what its kind can show."""
+
+    kind: str
+    engine: Engine
+    real: bool
+
+
+def ask(text: str, **fields: object) -> Generation:
+    return Generation(model="any", messages=({"role": "user", "content": text},), **fields)  # type: ignore[arg-type]
+
+
+async def gather(engine: Engine, request: Generation) -> tuple[list[str], list[str], Usage, list[Event]]:
+    """Texts and finish reasons by choice, usage, and all events; checks the order that the port promises."""
+    texts, finishes = [""] * request.n, [""] * request.n
+    events = [event async for event in engine.generate(request)]
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Usage)
+    for event in events[1:-1]:
+        match event:
+            case Delta(index, text):
+                assert not finishes[index], "text after the end of a choice"
+                texts[index] += text
+            case Finish(index, reason):
+                assert not finishes[index], "a choice ended twice"
+                finishes[index] = reason
+            case _:
+                raise AssertionError(f"{event} in the middle")
+    assert all(finishes)
+    return texts, finishes, events[-1], events
+
+
+@pytest_asyncio.fixture(params=["llamacpp", "fake", "remote"], loop_scope="module", scope="module")
+async def bench(request: pytest.FixtureRequest, models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    kind: str = request.param
+    logs = tmp_path_factory.mktemp("logs")
+    shelf_settings = request.getfixturevalue("module_settings")
+    shelf = open_shelf(shelf_settings)
+    ground = StartGround(
+        locate=lambda entry: shelf.store.locate(entry) if entry.engine == "llamacpp" else None,
+        logs=logs,
+        environment={"REMOTE_KEY": "secret"},
+        start_seconds=60,
+    )
+    supervisor = Supervisor(ground, Engines(threads=2, parallel=4, context=1024))
+    model = shelf.catalog.resolve(CHAT) if kind == "llamacpp" else fake_model(context=1024)
+    engine = await supervisor.engine(model)
+    if kind == "remote":
+        entry = ModelEntry(
+            id="far", task="chat", engine="remote", source=RemoteAddress(url=engine.url, model="far")  # type: ignore[attr-defined]
+        )
+        key = engine.session.headers["Authorization"].removeprefix("Bearer ")  # type: ignore[attr-defined]
+        remote = await engine_kind("remote").connect(entry, entry.source.url, key, ROOM)  # type: ignore[union-attr]
+        yield Bench(kind, remote, real=False)
+        await remote.close()
+    else:
+        yield Bench(kind, engine, real=kind == "llamacpp")
+    await supervisor.close()
+
+
+@pytest.fixture(scope="module")
+def module_settings(models_directory: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    from pagoda.core.settings import load_settings
+
+    home = tmp_path_factory.mktemp("home")
+    return load_settings({"models.directory": str(models_directory)}, {"PAGODA_HOME": str(home)}, home)
+
+
+real_only = pytest.mark.parametrize("bench", ["llamacpp"], indirect=True)
+"""What a script cannot show."""
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_model]
+
+
+async def test_every_registered_kind_is_under_this_contract(bench: Bench) -> None:
+    assert bench.kind in KINDS
+    assert set(KINDS) == {"llamacpp", "fake", "remote"}
+
+
+async def test_an_answer_is_started_text_finish_usage(bench: Bench) -> None:
+    texts, finishes, usage, _ = await gather(bench.engine, ask("Say hello", max_tokens=6, sampling=GREEDY))
+    assert texts[0].strip()
+    assert finishes[0] in ("stop", "length")
+    assert usage.prompt_tokens > 0
+    assert 0 < usage.completion_tokens <= 6
+
+
+async def test_greedy_answers_are_equal_and_length_is_kept(bench: Bench) -> None:
+    request = ask("Count to twenty in words, please", max_tokens=5, sampling=GREEDY)
+    first, second = await asyncio.gather(gather(bench.engine, request), gather(bench.engine, request))
+    assert first[0] == second[0]
+    assert first[1] == ["length"]
+    assert first[2].completion_tokens == 5
+
+
+async def test_a_seed_repeats_a_sampled_answer(bench: Bench) -> None:
+    def seeded(seed: int) -> Generation:
+        sampling = Sampling(temperature=1.5, seed=seed)
+        return ask("one two three four five six seven eight nine", max_tokens=9, sampling=sampling)
+
+    answers = [(await gather(bench.engine, seeded(seed)))[0][0] for seed in (7, 7, 8, 9, 10)]
+    assert answers[0] == answers[1]
+    assert len(set(answers[1:])) > 1, "other seeds should give other answers"
+
+
+async def test_greedy_and_sampled_side_by_side_do_not_disturb_each_other(bench: Bench) -> None:
+    greedy = ask("Tell me about the sea", max_tokens=8, sampling=GREEDY)
+    alone = (await gather(bench.engine, greedy))[0]
+    wild = ask("Tell me about the sky", max_tokens=8, sampling=Sampling(temperature=2.0))
+    together = await asyncio.gather(gather(bench.engine, wild), gather(bench.engine, greedy), gather(bench.engine, wild))
+    assert together[1][0] == alone
+
+
+async def test_usage_counts_every_choice(bench: Bench) -> None:
+    _, finishes, usage, _ = await gather(bench.engine, ask("Say something", max_tokens=4, n=3, sampling=GREEDY))
+    assert len(finishes) == 3
+    assert usage.completion_tokens == sum(4 if finish == "length" else 3 for finish in finishes)
+
+
+async def test_a_stop_sequence_ends_the_answer_and_is_not_shown(bench: Bench) -> None:
+    whole = (await gather(bench.engine, ask("Write a sentence about a cat", max_tokens=12, sampling=GREEDY)))[0][0]
+    stop = whole.split()[2]
+    texts, finishes, usage, _ = await gather(
+        bench.engine, ask("Write a sentence about a cat", max_tokens=12, sampling=GREEDY, stop=(stop,))
+    )
+    assert texts[0] == whole[: whole.index(stop)]
+    assert finishes == ["stop"]
+    assert usage.prompt_tokens > 0
+
+
+async def test_logprobs_cover_the_answer_token_by_token(bench: Bench) -> None:
+    request = ask("Say hello", max_tokens=6, sampling=GREEDY, top_logprobs=3)
+    texts, _, usage, events = await gather(bench.engine, request)
+    tokens = [token for event in events if isinstance(event, Delta) for token in event.logprobs]
+    assert "".join(token.token for token in tokens) == texts[0]
+    assert len(tokens) in (usage.completion_tokens, usage.completion_tokens - 1)  # the end of turn has no text
+    for token in tokens:
+        assert token.logprob <= 0
+        assert len(token.top) == 3
+        if bench.real:
+            assert token.top[0].logprob >= token.top[1].logprob
+            assert token.top[0].token == token.token, "greedy takes the likeliest"
+
+
+async def test_logprobs_survive_a_stop_sequence(bench: Bench) -> None:
+    plain = ask("Write a sentence about a cat", max_tokens=12, sampling=GREEDY, top_logprobs=0)
+    whole, _, _, all_events = await gather(bench.engine, plain)
+    stop = "".join(whole[0].split()[3][:2])
+    request = ask("Write a sentence about a cat", max_tokens=12, sampling=GREEDY, top_logprobs=0, stop=(stop, "zzz"))
+    texts, finishes, usage, events = await gather(bench.engine, request)
+    expected = [token for event in all_events if isinstance(event, Delta) for token in event.logprobs]
+    tokens = [token for event in events if isinstance(event, Delta) for token in event.logprobs]
+    assert texts[0] == whole[0][: whole[0].index(stop)]
+    assert finishes == ["stop"]
+    assert tokens == expected[: len(tokens)]
+    assert len("".join(token.token for token in tokens)) >= len(texts[0])
+    assert usage.prompt_tokens > 0
+
+
+async def test_closing_the_stream_frees_the_engine_within_a_second(bench: Bench) -> None:
+    stream = bench.engine.generate(ask("Tell a very long story about the sea " * 8, max_tokens=400))
+    async with aclosing(stream) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, Delta):
+                break
+    if bench.kind == "remote":
+        return  # an OpenAI address says nothing of its work
+
+    async def idle() -> bool:
+        return (await bench.engine.health()).running == 0
+
+    for _ in range(100):
+        if await idle():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("still computing a second after the client left")
+
+
+async def test_progress_grows_with_work(bench: Bench) -> None:
+    before = (await bench.engine.health()).progress
+    await gather(bench.engine, ask("Say hello again", max_tokens=4))
+    after = await bench.engine.health()
+    assert after.alive
+    if bench.kind != "remote":
+        assert after.progress > before
+
+
+async def test_a_prompt_over_the_context_is_refused_with_both_numbers(bench: Bench) -> None:
+    with pytest.raises(ContextTooLong) as caught:
+        await gather(bench.engine, ask("word " * 3000, max_tokens=4))
+    assert caught.value.limit == 1024
+    assert caught.value.tokens >= 3000
+
+
+@real_only
+async def test_generation_without_a_length_ends_where_the_context_does(bench: Bench) -> None:
+    assert bench.engine.context == 1024
+    request = ask("hello " * 950, sampling=Sampling(logit_bias={2: -100.0, 0: -100.0}, temperature=0))
+    _, finishes, usage, _ = await gather(bench.engine, request)
+    assert finishes == ["length"]
+    assert usage.prompt_tokens + usage.completion_tokens <= 1024
+
+
+async def test_text_completion_takes_text_and_token_ids(bench: Bench) -> None:
+    text = Generation(model="any", prompt="The capital of France is", max_tokens=3, sampling=GREEDY)
+    texts, _, usage, _ = await gather(bench.engine, text)
+    assert usage.prompt_tokens == 5
+    if bench.real:
+        ids = (await bench.engine.tokenize(Tokenize(model="any", text="The capital of France is"))).ids
+        by_ids = Generation(model="any", prompt=ids, max_tokens=3, sampling=GREEDY)
+        assert (await gather(bench.engine, by_ids))[0] == texts
+        assert texts[0].startswith(" Paris")
+
+
+@real_only
+async def test_a_schema_is_enforced(bench: Bench) -> None:
+    import json
+
+    for temperature in (0.0, 1.5):
+        request = ask(
+            "How old is Bob?",
+            max_tokens=60,
+            sampling=Sampling(temperature=temperature, seed=1),
+            output=OutputFormat(kind="json_schema", schema=SCHEMA),
+        )
+        texts, finishes, _, _ = await gather(bench.engine, request)
+        assert finishes == ["stop"]
+        answer = json.loads(texts[0])
+        assert set(answer) == {"age"}
+        assert 1 <= answer["age"] <= 99
+
+
+async def test_unenforced_schema_keywords_are_named(bench: Bench) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 7}}, "required": ["a"]}
+    request = ask("A number?", max_tokens=30, output=OutputFormat(kind="json_schema", schema=schema))
+    async with aclosing(bench.engine.generate(request)) as events:  # type: ignore[type-var]
+        started = await anext(aiter(events))
+    assert isinstance(started, Started)
+    assert bool(started.warnings) == bench.real
+    if bench.real:
+        assert "multipleOf" in started.warnings[0]
+
+
+@real_only
+async def test_an_impossible_schema_is_refused_not_ignored(bench: Bench) -> None:
+    bad = OutputFormat(kind="json_schema", schema={"type": "bogus"})
+    with pytest.raises(Rejected):
+        await gather(bench.engine, ask("x", max_tokens=4, output=bad))
+
+
+async def test_scores_are_the_log_probabilities_of_generation(bench: Bench) -> None:
+    request = Score(model="any", context="The capital of France is", text=" Paris. It")
+    if bench.kind == "remote":
+        with pytest.raises(InvalidRequest):
+            await bench.engine.score(request)
+        return
+    scores = await bench.engine.score(request)
+    assert "".join(token.token for token in scores.tokens) == " Paris. It"
+    assert scores.total == pytest.approx(sum(token.logprob for token in scores.tokens))
+    if bench.real:
+        greedy = Generation(
+            model="any", prompt="The capital of France is", max_tokens=2, sampling=GREEDY, top_logprobs=0
+        )
+        events = [event async for event in bench.engine.generate(greedy)]
+        tokens = [token for event in events if isinstance(event, Delta) for token in event.logprobs]
+        assert [token.token for token in tokens] == [" Paris", "."]
+        for generated, scored in zip(tokens, scores.tokens, strict=False):
+            assert scored.logprob == pytest.approx(generated.logprob, abs=2e-3)
+
+
+@real_only
+async def test_text_of_partial_characters_is_scored_too(bench: Bench) -> None:
+    scores = await bench.engine.score(Score(model="any", context="Hello", text=" 世界"))
+    joined = b"".join(bytes(token.bytes or ()) for token in scores.tokens)
+    assert joined.decode() == " 世界"
+    assert all(token.logprob < 0 for token in scores.tokens)
+
+
+@real_only
+async def test_a_trailing_assistant_message_is_a_turn_unless_continued(bench: Bench) -> None:
+    messages = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello, I am"})
+    continued = Generation(
+        model="any", messages=messages, max_tokens=4, sampling=GREEDY, continue_final=True, top_logprobs=1
+    )
+    texts, _, _, events = await gather(bench.engine, continued)
+    assert texts[0].startswith(" ")
+    assert not texts[0].startswith("Hello"), "the prefix is not repeated"
+    assert any(isinstance(event, Delta) and event.logprobs for event in events)
+    answered = Generation(model="any", messages=messages, max_tokens=4, sampling=GREEDY)
+    assert (await gather(bench.engine, answered))[0] != texts
+
+
+@real_only
+async def test_logit_bias_is_honoured(bench: Bench) -> None:
+    token = (await bench.engine.tokenize(Tokenize(model="any", text="."))).ids[0]
+    request = Generation(
+        model="any", prompt="Say", max_tokens=3, sampling=Sampling(temperature=0, logit_bias={token: 100.0})
+    )
+    assert (await gather(bench.engine, request))[0] == ["..."]
+
+
+async def test_tokenize_counts_what_generation_counts(bench: Bench) -> None:
+    messages = ({"role": "user", "content": "Say hello to the world"},)
+    if bench.kind == "remote":
+        with pytest.raises(InvalidRequest):
+            await bench.engine.tokenize(Tokenize(model="any", messages=messages))
+        return
+    ids = (await bench.engine.tokenize(Tokenize(model="any", messages=messages))).ids
+    request = Generation(model="any", messages=messages, max_tokens=1)
+    assert (await gather(bench.engine, request))[2].prompt_tokens == len(ids)
+
+
+async def test_many_at_once_all_end(bench: Bench) -> None:
+    requests = [ask(f"Say {number}", max_tokens=3, sampling=GREEDY) for number in range(12)]
+    answers = await asyncio.gather(*(gather(bench.engine, request) for request in requests))
+    assert len(answers) == 12
+    if bench.kind != "remote":
+        idle = asyncio.Event()
+
+        async def look() -> None:
+            if (await bench.engine.health()).running == 0:
+                idle.set()
+
+        await look()
+        await eventually(lambda: idle.is_set() or not asyncio.ensure_future(look()))
+
+
+@pytest.mark.parametrize("name", ["all-minilm-l6-v2", "multilingual-e5-small", "fake"])
+async def test_embeddings_have_unit_length_and_keep_their_order(name: str, module_settings, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shelf = open_shelf(module_settings)
+    ground = StartGround(
+        locate=lambda entry: None if entry.engine == "fake" else shelf.store.locate(entry),
+        logs=tmp_path,
+        environment={},
+        start_seconds=60,
+    )
+    supervisor = Supervisor(ground, Engines(threads=2))
+    try:
+        model = fake_model("fake", task="embedding") if name == "fake" else shelf.catalog.resolve(name)
+        engine = await supervisor.engine(model)
+        texts = ("A cat sits on the mat.", "一只猫坐在垫子上。", "Quarterly revenue grew by 12 %.")
+        together = await engine.embed(Embed(model=name, inputs=texts))
+        alone = [await engine.embed(Embed(model=name, inputs=(text,))) for text in texts]
+        assert together.dimensions == model.dimensions
+        for row, single in zip(together.floats(), alone, strict=True):
+            assert sum(x * x for x in row) == pytest.approx(1, abs=1e-5)
+            assert sum(a * b for a, b in zip(row, single.floats()[0], strict=True)) > 0.9999
+        assert together.prompt_tokens == sum(answer.prompt_tokens for answer in alone)
+        if name != "fake":
+            with pytest.raises(ContextTooLong) as caught:
+                await engine.embed(Embed(model=name, inputs=("word " * 600, "short")))
+            assert caught.value.limit == 512
+            assert caught.value.tokens > 512
+    finally:
+        await supervisor.close()
