@@ -12,6 +12,7 @@ import pytest
 
 from pagoda.core.runs import RunRegistry, Runs
 from pagoda.core.settings import Settings
+from tests.chaos.run_child import KINDS
 
 CHILD = Path(__file__).parent / "run_child.py"
 
@@ -19,10 +20,8 @@ CHILD = Path(__file__).parent / "run_child.py"
 @pytest.fixture
 def make_runs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runs]:
     """``Runs`` in a home; further arguments go to the child."""
-    source = str(Path(__file__).parents[2] / "src")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([source, str(CHILD.parent)]))
-    monkeypatch.syspath_prepend(str(CHILD.parent))
-    from run_child import KINDS
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root / "src"), str(root)]))
 
     def make(home: Path, *arguments: str) -> Runs:
         return Runs(Settings(home=home), RunRegistry(KINDS), command=(sys.executable, str(CHILD), *arguments))

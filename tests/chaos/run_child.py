@@ -76,12 +76,12 @@ async def asynchronous(context: RunContext) -> dict[str, int]:
 
 KINDS: dict[str, RunTarget] = {
     "count": count,
-    "fail": "run_child:fail",
+    "fail": "tests.chaos.run_child:fail",
     "stubborn": stubborn,
     "wait": wait,
     "fill": fill,
     "asynchronous": asynchronous,
-    "missing": "run_child:no_such_function",
+    "missing": "tests.chaos.run_child:no_such_function",
 }
 
 

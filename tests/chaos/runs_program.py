@@ -6,12 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import run_child
-
 from pagoda.application import registry
 from pagoda.cli import runs
 from pagoda.core.errors import PagodaError
 from pagoda.core.runs import ledger
+from tests.chaos import run_child
 
 
 def main() -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pagoda.core.errors import Conflict, NotFound
-from pagoda.core.runs import Run, RunEvent, Runs
+from pagoda.core.runs import Run, RunEvent, RunRegistry, Runs
 from pagoda.core.runs.metrics import read_metrics
+from pagoda.core.settings import Settings
 
 MakeRuns = Callable[..., Runs]
 
@@ -193,6 +194,14 @@ def test_a_kind_whose_code_is_missing_fails_with_a_sentence(tmp_path: Path, make
     assert "cannot be imported" in (end_of(runs, run).error or "")
 
 
+def test_without_further_words_pagoda_itself_executes_a_run(tmp_path: Path, make_runs: MakeRuns) -> None:
+    made = make_runs(tmp_path)
+    runs = Runs(Settings(home=tmp_path), RunRegistry({"unheard-of": "nowhere:nothing"}))
+    run = runs.create("unheard-of", {})
+    runs.resume(run.id)
+    assert "There is no kind of run named 'unheard-of'" in (end_of(made, run).error or "")
+
+
 def test_work_may_be_a_coroutine(tmp_path: Path, make_runs: MakeRuns) -> None:
     runs = make_runs(tmp_path)
     run = runs.create("asynchronous", {})
@@ -244,7 +253,6 @@ async def test_a_full_disk_loses_only_the_record_that_did_not_fit(small_disk: Pa
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from pagoda.core.errors import StoreError
-    from pagoda.core.settings import Settings
     from pagoda.core.storage.records import RunRecord
     from pagoda.core.storage.store import open_store
 

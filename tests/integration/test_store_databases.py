@@ -20,7 +20,7 @@ from pagoda.core.storage.records import Record, RunRecord
 from pagoda.core.storage.store import Store, open_store
 
 if TYPE_CHECKING:
-    from conftest import Cluster
+    from tests.integration.conftest import Cluster
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

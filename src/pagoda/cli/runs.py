@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
+
+from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
 
 if TYPE_CHECKING:
     from pagoda.core.runs import Comparison, Run, Runs
-    from pagoda.core.settings import Settings
 
 _STATUSES = ("created", "running", "done", "failed", "cancelled", "interrupted", "broken")
 
@@ -51,7 +51,7 @@ def list_runs(args: argparse.Namespace) -> int:
     """``pagoda runs list``."""
     found = _runs(args).find(kind=args.kind, status=args.status, limit=args.limit)
     if args.json:
-        print(_dump([run.to_json() for run in found]))
+        print_json([run.to_json() for run in found])
         return 0
     from pagoda.cli.runs_view import print_runs
 
@@ -66,7 +66,7 @@ def show_run(args: argparse.Namespace) -> int:
     if args.compare:
         return _show_comparison(runs.compare(run.id, runs.resolve(args.compare)), as_json=args.json)
     if args.json:
-        print(_dump(run.to_json()))
+        print_json(run.to_json())
         return 0
     from pagoda.cli.runs_view import print_run
 
@@ -112,7 +112,7 @@ def execute_run(args: argparse.Namespace) -> int:
     from pagoda.application.registry import run_kinds
     from pagoda.core.runs import RunRegistry, execute
 
-    settings = _settings(args)
+    settings = settings_from(args)
     if args.home:
         settings = replace(settings, home=Path(args.home))
     run = execute(args.id, RunRegistry(run_kinds()), settings)
@@ -132,7 +132,7 @@ def follow(runs: Runs, run_id: str, *, after: str | None = None, as_json: bool =
 
 def _show_comparison(comparison: Comparison, *, as_json: bool) -> int:
     if as_json:
-        print(_dump(comparison.to_json()))
+        print_json(comparison.to_json())
         return 0
     from pagoda.cli.runs_view import print_comparison
 
@@ -141,27 +141,17 @@ def _show_comparison(comparison: Comparison, *, as_json: bool) -> int:
 
 
 def _say(run: Run, sentence: str, *, as_json: bool) -> None:
-    print(_dump(run.to_json()) if as_json else sentence)
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    if as_json:
+        print_json(run.to_json())
+    else:
+        print(sentence)
 
 
 def _runs(args: argparse.Namespace) -> Runs:
     from pagoda.application.registry import run_kinds
     from pagoda.core.runs import RunRegistry, Runs
 
-    return Runs(_settings(args), RunRegistry(run_kinds()))
-
-
-def _settings(args: argparse.Namespace) -> Settings:
-    import os
-    from pathlib import Path
-
-    from pagoda.core.settings import load_settings
-
-    return load_settings({}, os.environ, Path.cwd())
+    return Runs(settings_from(args), RunRegistry(run_kinds()))
 
 
 def _add(
@@ -174,7 +164,8 @@ def _add(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    add_json_flag(parser)
+    add_settings_flag(parser)
     parser.set_defaults(run=run)
     return parser
 

@@ -114,7 +114,7 @@ class Runs:
         return self._launch(run_id, resume=False)
 
     def resume(self, run_id: str) -> Run:
-        """Execute a run again, in its directory, after it failed, was cancelled or lost its process."""
+        """Execute a run again, in its directory, after it failed, was cancelled or lost its process; or at last."""
         return self._launch(run_id, resume=True)
 
     def cancel(self, run_id: str, *, at_once: bool = False) -> Run:
@@ -229,13 +229,11 @@ def _remove(path: Path) -> None:
 
 
 def _check_startable(run: Run, resume: bool) -> None:
-    allowed = RESUMABLE if resume else {"created"}
-    if run.status in allowed and not (run.status == "created" and run.process is not None):
+    fresh = run.status == "created" and run.process is None
+    if fresh or (resume and run.status in RESUMABLE):
         return
-    if run.status in ("created", "running") and run.process is not None:
+    if run.status in ("created", "running"):
         raise Conflict(f"The run {run.id} is being executed already: watch it with `pagoda runs watch {run.id}`.")
-    if run.status == "created":
-        raise Conflict(f"The run {run.id} has not been started, so it cannot be resumed: start it.")
     if run.status == "broken":
         raise Conflict(f"The run {run.id} is broken: {run.error}")
     if run.status in RESUMABLE:
