@@ -130,6 +130,36 @@ async def test_writes_take_turns(store: Store) -> None:
     assert await names(store) == [f"{number:03}" for number in range(40)]
 
 
+async def test_waiting_for_a_turn_is_not_waiting_for_a_lock(store: Store) -> None:
+    """The store of these tests waits 0.3 s for SQLite's lock; a queue in the process may be longer than that."""
+    entered = asyncio.Event()
+
+    async def slow(session: AsyncSession) -> None:
+        entered.set()
+        await asyncio.sleep(0.5)
+        session.add(record("first"))
+
+    first = asyncio.create_task(store.write(slow))
+    await entered.wait()
+    await add(store, "second")
+    await first
+    assert await names(store) == ["first", "second"]
+
+
+async def test_a_write_that_reads_first_is_not_overtaken(tmp_path: Path) -> None:
+    """A deferred transaction would fail here: it has read, somebody else has written, and it cannot write any more."""
+    settings = Settings(home=tmp_path)
+
+    async def append(session: AsyncSession) -> None:
+        seen = (await session.execute(select(func.count()).select_from(RunRecord))).scalar()
+        await asyncio.sleep(0.001)
+        session.add(record(f"{seen:03}"))
+
+    async with open_store(settings) as one, open_store(settings) as two:
+        await asyncio.gather(*((one, two)[number % 2].write(append) for number in range(20)))
+        assert await names(one) == [f"{number:03}" for number in range(20)]
+
+
 async def test_two_stores_on_one_file_lose_nothing(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     async with open_store(settings) as one, open_store(settings) as two:

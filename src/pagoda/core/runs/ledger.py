@@ -130,7 +130,7 @@ class Runs:
         process = run.process
         if process is not None and is_alive(process):
             try:
-                os.kill(process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
+                _end_process(process.pid, at_once=at_once)
             except ProcessLookupError:
                 pass  # it ended by itself meanwhile; how, its files say
             except PermissionError as error:
@@ -221,6 +221,15 @@ class Runs:
         # Reaps the child while this process lives; afterwards the system does.
         threading.Thread(target=child.wait, name=f"reap-{run.id}", daemon=True).start()
         return child.pid
+
+
+def _end_process(pid: int, *, at_once: bool) -> None:
+    if not at_once:
+        os.kill(pid, signal.SIGTERM)
+    elif os.getpgid(pid) == pid:  # its own group, with the processes that it started
+        os.killpg(pid, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _remove(path: Path) -> None:

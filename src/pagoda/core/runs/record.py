@@ -55,7 +55,7 @@ class Run:
     started: datetime | None = None
     finished: datetime | None = None
     seconds: float = 0.0
-    """Time spent executing over all attempts, by a clock that nobody sets."""
+    """Time spent executing, by a clock that nobody sets; attempts that were killed are not in it."""
     seed: int = 0
     parent: str | None = None
     config: Mapping[str, Json] = field(default_factory=dict)
