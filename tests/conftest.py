@@ -1,4 +1,4 @@
-"""Rules for all tests: no network but loopback, missing programs skip with a reason (or fail under PAGODA_REQUIRE=all)."""
+"""Rules for all tests: no network but loopback; what is missing skips with a reason, or fails if it is required."""
 
 from __future__ import annotations
 
@@ -63,5 +63,16 @@ def models_directory() -> Path:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings with a home of their own and no models but those a test adds."""
-    environment = {"HOME": str(tmp_path), "PAGODA_HOME": str(tmp_path / "home")}
-    return load_settings({"server.port": 0, "engines.retry_seconds": "0.05"}, environment, tmp_path)
+    return settings_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """``settings``, for a service that all tests of a module share."""
+    return settings_in(tmp_path_factory.mktemp("module"))
+
+
+def settings_in(folder: Path) -> Settings:
+    """Settings whose home lies in a folder."""
+    environment = {"HOME": str(folder), "PAGODA_HOME": str(folder / "home")}
+    return load_settings({"server.port": 0, "engines.retry_seconds": "0.05"}, environment, folder)

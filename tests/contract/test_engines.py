@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from pagoda.core.errors import ContextTooLong, InvalidRequest, Rejected
-from pagoda.core.settings import Engines
+from pagoda.core.settings import Engines, load_settings
 from pagoda.core.types import (
     Delta,
     Embed,
@@ -27,7 +27,7 @@ from pagoda.core.types import (
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry, RemoteAddress
-from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.catalog.opening import Shelf, open_shelf
 from pagoda.model.engines import KINDS, engine_kind
 from pagoda.model.engines.contract import Engine, Room
 from pagoda.service.supervisor import StartGround, Supervisor
@@ -57,6 +57,12 @@ def ask(text: str, **fields: object) -> Generation:
     return Generation(model="any", messages=({"role": "user", "content": text},), **fields)  # type: ignore[arg-type]
 
 
+def builtin_shelf(models_directory: Path) -> Shelf:
+    """The catalog and store with the packaged models."""
+    environment = {"PAGODA_HOME": str(models_directory.parent)}
+    return open_shelf(load_settings({"models.directory": str(models_directory)}, environment, models_directory))
+
+
 async def gather(engine: Engine, request: Generation) -> tuple[list[str], list[str], Usage, list[Event]]:
     """Texts and finish reasons by choice, usage, and all events; checks the order that the port promises."""
     texts, finishes = [""] * request.n, [""] * request.n
@@ -78,11 +84,12 @@ async def gather(engine: Engine, request: Generation) -> tuple[list[str], list[s
 
 
 @pytest_asyncio.fixture(params=["llamacpp", "fake", "remote"], loop_scope="module", scope="module")
-async def bench(request: pytest.FixtureRequest, models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+async def bench(
+    request: pytest.FixtureRequest, models_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Bench]:
     kind: str = request.param
     logs = tmp_path_factory.mktemp("logs")
-    shelf_settings = request.getfixturevalue("module_settings")
-    shelf = open_shelf(shelf_settings)
+    shelf = builtin_shelf(models_directory)
     ground = StartGround(
         locate=lambda entry: shelf.store.locate(entry) if entry.engine == "llamacpp" else None,
         logs=logs,
@@ -94,7 +101,10 @@ async def bench(request: pytest.FixtureRequest, models_directory: Path, tmp_path
     engine = await supervisor.engine(model)
     if kind == "remote":
         entry = ModelEntry(
-            id="far", task="chat", engine="remote", source=RemoteAddress(url=engine.url, model="far")  # type: ignore[attr-defined]
+            id="far",
+            task="chat",
+            engine="remote",
+            source=RemoteAddress(url=engine.url, model="far"),  # type: ignore[attr-defined]
         )
         key = engine.session.headers["Authorization"].removeprefix("Bearer ")  # type: ignore[attr-defined]
         remote = await engine_kind("remote").connect(entry, entry.source.url, key, ROOM)  # type: ignore[union-attr]
@@ -103,14 +113,6 @@ async def bench(request: pytest.FixtureRequest, models_directory: Path, tmp_path
     else:
         yield Bench(kind, engine, real=kind == "llamacpp")
     await supervisor.close()
-
-
-@pytest.fixture(scope="module")
-def module_settings(models_directory: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    from pagoda.core.settings import load_settings
-
-    home = tmp_path_factory.mktemp("home")
-    return load_settings({"models.directory": str(models_directory)}, {"PAGODA_HOME": str(home)}, home)
 
 
 real_only = pytest.mark.parametrize("bench", ["llamacpp"], indirect=True)
@@ -154,7 +156,9 @@ async def test_greedy_and_sampled_side_by_side_do_not_disturb_each_other(bench: 
     greedy = ask("Tell me about the sea", max_tokens=8, sampling=GREEDY)
     alone = (await gather(bench.engine, greedy))[0]
     wild = ask("Tell me about the sky", max_tokens=8, sampling=Sampling(temperature=2.0))
-    together = await asyncio.gather(gather(bench.engine, wild), gather(bench.engine, greedy), gather(bench.engine, wild))
+    together = await asyncio.gather(
+        gather(bench.engine, wild), gather(bench.engine, greedy), gather(bench.engine, wild)
+    )
     assert together[1][0] == alone
 
 
@@ -373,8 +377,10 @@ async def test_many_at_once_all_end(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["all-minilm-l6-v2", "multilingual-e5-small", "fake"])
-async def test_embeddings_have_unit_length_and_keep_their_order(name: str, module_settings, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    shelf = open_shelf(module_settings)
+async def test_embeddings_have_unit_length_and_keep_their_order(
+    name: str, models_directory: Path, tmp_path: Path
+) -> None:
+    shelf = builtin_shelf(models_directory)
     ground = StartGround(
         locate=lambda entry: None if entry.engine == "fake" else shelf.store.locate(entry),
         logs=tmp_path,

@@ -11,7 +11,6 @@ import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pagoda.application.joining import find_or_start, hold_lease
@@ -20,7 +19,7 @@ from pagoda.core.settings import Settings
 from pagoda.interface.context import ModelStatus
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
-from pagoda.model.catalog.entry import ModelEntry, Scripted
+from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.catalog.store import FileState
 from pagoda.service.dispatch import ModelService
@@ -58,7 +57,7 @@ class Platform:
         if await asyncio.to_thread(self._presence.claim):
             self.internal_key = secrets.token_urlsafe(32)
             ground = StartGround(
-                locate=self._locate,
+                locate=self.shelf.store.locate,
                 logs=self.settings.home / "logs",
                 environment=self._environment,
                 start_seconds=self.settings.engines.start_seconds,
@@ -96,8 +95,10 @@ class Platform:
 
     def entry(self, name: str | None, task: str) -> ModelEntry:
         """The model of that name, or the default of the task."""
-        defaults = self.settings.defaults
-        return self.shelf.catalog.resolve(name or (defaults.embedding if task == "embedding" else defaults.chat))
+        if name is not None:
+            return self.shelf.catalog.resolve(name)
+        defaults = self.settings.defaults  # the operator's word: a path or a hub's id will do as well
+        return self.shelf.catalog.refer(defaults.embedding if task == "embedding" else defaults.chat)
 
     async def models(self) -> Sequence[ModelStatus]:
         """All models with the state of their files and engines."""
@@ -134,8 +135,3 @@ class Platform:
             self.left.set()
 
         return leave
-
-    def _locate(self, entry: ModelEntry) -> Path | None:
-        if isinstance(entry.source, Scripted):
-            return None
-        return self.shelf.store.locate(entry)

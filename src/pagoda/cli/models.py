@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+
 if TYPE_CHECKING:
     from pagoda.core.ports import Progress
     from pagoda.model.catalog.entry import ModelEntry
@@ -93,7 +95,8 @@ def _command(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json_flag(parser)
+    add_settings_flag(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -253,12 +256,9 @@ def run_remove(args: argparse.Namespace) -> int:
 
 def _shelf(args: argparse.Namespace) -> Shelf:
     """The catalog and store of the effective settings."""
-    import os
-
-    from pagoda.core.settings import load_settings
     from pagoda.model.catalog.opening import open_shelf
 
-    return open_shelf(load_settings({}, os.environ, Path.cwd()))
+    return open_shelf(settings_from(args))
 
 
 def _about(shelf: Shelf, entry: ModelEntry, state: FileState) -> dict[str, Any]:
@@ -318,9 +318,7 @@ def _report(args: argparse.Namespace, data: dict[str, Any], sentence: str) -> in
 
 
 def _print_json(data: Any) -> int:
-    import json
-
-    print(json.dumps(data, ensure_ascii=False, indent=2))
+    print_json(data)
     return 0
 
 

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 import pagoda
 from pagoda.interface.context import Backstage
 from pagoda.interface.pages import pages_router
-from pagoda.interface.perimeter import Entrance, Limits, Loopback
+from pagoda.interface.perimeter import Entrance, Limits, Loopback, SubPath
 from pagoda.interface.problems import install_problems
 from pagoda.interface.routes import chat, completions, embeddings, health, internal, models, service
 
@@ -41,7 +41,6 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
         title="Pagoda",
         version=pagoda.__version__,
         description=_DESCRIPTION,
-        root_path=server.root_path,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -64,6 +63,8 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
         )
     app.add_middleware(Loopback, origins=server.cors_origins)
     app.add_middleware(Entrance, telemetry=stage.telemetry)
+    if server.root_path.strip("/"):
+        app.add_middleware(SubPath, root_path=server.root_path)
     return app
 
 

@@ -7,6 +7,7 @@ are refused.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import time
@@ -81,7 +82,7 @@ class Limits:
         if announced.isdigit() and int(announced) > self._limit:
             await self._refusal()(scope, receive, send)
             return
-        seen, answered = 0, False
+        seen = 0
 
         async def counted() -> Message:
             nonlocal seen
@@ -91,19 +92,33 @@ class Limits:
                 raise _BodyTooLarge
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
+        async def guarded(message: Message) -> None:
+            if seen <= self._limit:  # else: whatever the application makes of a broken-off body
+                await send(message)
 
-        try:
-            await self._app(scope, counted, noted)
-        except _BodyTooLarge:
-            if not answered:
-                await self._refusal()(scope, receive, send)
+        with contextlib.suppress(_BodyTooLarge):  # it comes through where nobody below takes it for a failed read
+            await self._app(scope, counted, guarded)
+        if seen > self._limit:
+            await self._refusal()(scope, receive, send)
 
     def _refusal(self) -> ASGIApp:
         return refusal(413, f"The body is larger than the limit of {self._limit} bytes.", "body_too_large")
+
+
+class SubPath:
+    """Serves under a URL path, whether the proxy in front strips it or not."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root = "/" + root_path.strip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on under the path."""
+        if scope["type"] == "http":
+            path = scope["path"]
+            inside = path == self._root or path.startswith(self._root + "/")
+            scope = {**scope, "root_path": self._root, "path": path if inside else self._root + path}
+        await self._app(scope, receive, send)
 
 
 class _BodyTooLarge(Exception):

@@ -120,4 +120,4 @@ def _depth(problem: Any) -> int:
 
 def _is_branch(part: Any) -> bool:
     """Pydantic names the branches of a union in an error's place, for example ``list[constrained-str]`` or ``str``."""
-    return isinstance(part, str) and (part in ("str", "TextPart") or "[" in part or "-" in part)
+    return isinstance(part, str) and (part in ("str", "constrained-str", "TextPart") or part.startswith("list["))

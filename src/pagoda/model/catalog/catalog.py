@@ -132,7 +132,8 @@ class Catalog:
         there = [entry.id for entry in self.entries()] + list(self._aliases)
         close = difflib.get_close_matches(name, there, n=1)
         meant = f" Did you mean {close[0]}?" if close else ""
-        return NotFound(f"There is no model {name!r}; there are {', '.join(there)}.{meant}", param="model")
+        message = f"There is no model {name!r}; there are {', '.join(there)}.{meant}"
+        return NotFound(message, code="model_not_found", param="model")
 
     def _all(self) -> dict[str, ModelEntry]:
         return {**self._builtin, **{entry.id: entry for entry in self._user_entries()}}

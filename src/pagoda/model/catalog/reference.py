@@ -52,7 +52,7 @@ def check_id(name: str) -> str:
 def make_id(text: str) -> str:
     """A valid id that resembles ``text``."""
     name = re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._+@-]", "-", text)).strip(".-_+@")[:128].rstrip(".")
-    return check_id(name or "model")
+    return check_id(f"model-{name or 0}" if name.lower() in {"", *_WINDOWS_NAMES} else name)
 
 
 def parse_reference(text: str) -> HubReference | Path | None:

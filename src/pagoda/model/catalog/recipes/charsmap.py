@@ -61,6 +61,8 @@ class _DoubleArray:
             labels = sorted(branch.children)
             if branch.value is not None:
                 labels.insert(0, 0)
+            if not labels:
+                continue  # only the root of an empty map has none
             start = self._find(labels, index)
             self._nodes[index] |= self._distance(index ^ start) | (LEAF if branch.value is not None else 0)
             for label in labels:

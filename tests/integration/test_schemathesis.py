@@ -1,0 +1,35 @@
+"""Random requests from the OpenAPI document: never a 5xx of our making, never an answer outside its schema."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pagoda.model.catalog.entry_file import write_entry
+from tests.services import fake_model, process
+
+MODELS = (fake_model("fuzz-chat"), fake_model("fuzz-embed", task="embedding"))
+
+
+def test_no_request_breaks_the_service_or_its_document(tmp_path: Path) -> None:
+    entries = tmp_path / "models" / "entries"
+    entries.mkdir(parents=True)
+    for model in MODELS:
+        (entries / f"{model.id}.yaml").write_text(write_entry(model), encoding="utf-8")
+    environment = {"PAGODA_DEFAULTS_CHAT": "fuzz-chat", "PAGODA_DEFAULTS_EMBEDDING": "fuzz-embed"}
+    command = [sys.executable, "-m", "schemathesis.cli", "run", "--max-examples=20", "--generation-deterministic"]
+    # What a document cannot say (best_of must equal n, an embedding model cannot chat) is refused although it fits it.
+    command.append("--exclude-checks=positive_data_acceptance")
+    bounds = ["--phases=examples,coverage,fuzzing", "--max-failures=20", "--no-color", "--request-timeout=20"]
+    with process(tmp_path, environment=environment) as (url, child):
+        run = subprocess.run(
+            [*command, *bounds, url + "/openapi.json"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=110,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout[-12_000:] + run.stderr[-2000:]
+        assert child.poll() is None, "the service died"
