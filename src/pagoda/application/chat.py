@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from pagoda.application.joining import find_or_start, hold_lease
+from pagoda.application.client import home_door
 from pagoda.core.errors import PagodaError
+from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Delta, Generation, Message, Sampling, Usage
-from pagoda.logic.inference.joined import JoinedDoor
 
 _HELP = "Commands: /new forgets the conversation, /exit leaves (as Ctrl-D does); Ctrl-C stops a reply.\n"
 
@@ -47,41 +47,21 @@ class Conversation:
 def talk(settings: Settings, environment: Mapping[str, str], options: ChatOptions) -> int:
     """Talk until the user leaves; 0, or 1 when the one asked message had no answer."""
     with asyncio.Runner() as runner:
-        session = runner.run(_open(settings, environment))
+        connection = home_door(settings, environment)
+        door = runner.run(connection.__aenter__())
         try:
-            return _converse(runner, session, options, settings)
+            return _converse(runner, door, options, settings)
         finally:
-            runner.run(session.close())
+            runner.run(connection.__aexit__(None, None, None))
 
 
-@dataclass(slots=True)
-class _Session:
-    door: JoinedDoor
-    lease: asyncio.Task[None]
-
-    async def close(self) -> None:
-        self.lease.cancel()
-        await asyncio.gather(self.lease, return_exceptions=True)
-        await self.door.close()
-
-
-async def _open(settings: Settings, environment: Mapping[str, str]) -> _Session:
-    door = JoinedDoor(lambda: find_or_start(settings, environment))
-    try:
-        await door.states()  # finds or starts the service, so that a failure is said before the first prompt
-    except BaseException:
-        await door.close()
-        raise
-    return _Session(door, asyncio.create_task(hold_lease(door)))
-
-
-def _converse(runner: asyncio.Runner, session: _Session, options: ChatOptions, settings: Settings) -> int:
+def _converse(runner: asyncio.Runner, door: Inference, options: ChatOptions, settings: Settings) -> int:
     conversation = Conversation(options.system)
     model = options.model or settings.defaults.chat
     terminal = sys.stdin.isatty()
     if options.message is not None:
         conversation.turns.append({"role": "user", "content": options.message})
-        runner.run(_reply(session.door, conversation, model, options))
+        runner.run(_reply(door, conversation, model, options))
         return 0
     if terminal:
         sys.stdout.write(f"Talking to {model}. {_HELP}")
@@ -100,7 +80,7 @@ def _converse(runner: asyncio.Runner, session: _Session, options: ChatOptions, s
                 continue
         conversation.turns.append({"role": "user", "content": line})
         try:
-            runner.run(_reply(session.door, conversation, model, options))
+            runner.run(_reply(door, conversation, model, options))
         except PagodaError as error:
             conversation.turns.pop()
             if not terminal:
@@ -122,7 +102,7 @@ def _read(terminal: bool) -> str | None:
         return None
 
 
-async def _reply(door: JoinedDoor, conversation: Conversation, model: str, options: ChatOptions) -> None:
+async def _reply(door: Inference, conversation: Conversation, model: str, options: ChatOptions) -> None:
     """Stream one reply to standard output and remember it, also when it is stopped half way."""
     request = Generation(
         model=model,
@@ -149,7 +129,7 @@ async def _reply(door: JoinedDoor, conversation: Conversation, model: str, optio
     conversation.turns.append({"role": "assistant", "content": "".join(text)})
 
 
-async def _stream(door: JoinedDoor, request: Generation, text: list[str]) -> tuple[Usage | None, float]:
+async def _stream(door: Inference, request: Generation, text: list[str]) -> tuple[Usage | None, float]:
     usage, began = None, 0.0
     async with aclosing(door.complete(request, Call(priority="interactive"))) as events:  # type: ignore[type-var]
         async for event in events:

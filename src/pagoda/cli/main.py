@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 import pagoda
-from pagoda.cli import chat, config, doctor, models, serve, version
+from pagoda.cli import chat, config, doctor, models, runs, serve, version
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
 
-_COMMANDS = (serve, chat, doctor, models, config, version)
+_COMMANDS = (serve, chat, doctor, models, runs, config, version)
 
 
 def build_parser() -> argparse.ArgumentParser:

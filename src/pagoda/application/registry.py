@@ -1,0 +1,14 @@
+"""The tables of what this Pagoda can do, as names of functions: nothing is imported before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pagoda.core.runs import RunTarget
+
+
+def run_kinds() -> Mapping[str, RunTarget]:
+    """Kinds of run: the name that users see, and ``package.module:function``."""
+    return {}

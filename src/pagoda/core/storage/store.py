@@ -1,0 +1,134 @@
+"""The open database: reads that see one moment, writes that take turns.
+
+Not here: what the tables are (``records``), and any question asked of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from pagoda.core.errors import StoreError
+from pagoda.core.settings import Settings
+from pagoda.core.storage.address import Address, address_of
+from pagoda.core.storage.engine import WRITES, create_engine
+from pagoda.core.storage.faults import translated
+from pagoda.core.storage.migration import is_current, migrate
+from pagoda.core.storage.place import refuse_network_place
+
+T = TypeVar("T")
+
+
+class Store:
+    """A database, opened by ``async with`` and used from the event loop that opened it.
+
+    What fails raises ``StoreError`` (``retryable`` when the same call may succeed later) or, for a record that
+    contradicts another one, ``Conflict``.
+    """
+
+    def __init__(self, address: Address, *, patience: float = 10.0) -> None:
+        self.address = address
+        self._patience = patience
+        self._engine: AsyncEngine | None = None
+        # SQLite has one writer, and a queue in the process is fair where its own lock is not.
+        self._turn = asyncio.Semaphore(1 if address.path is not None else 4)
+        self._writes: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Store:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect, and bring the tables up to this version of Pagoda."""
+        path = self.address.path
+        with translated(self.address, opening=True):
+            if path is not None:
+                await asyncio.to_thread(_prepare_place, path)
+            engine = create_engine(self.address, self._patience)
+            try:
+                if not await is_current(engine, self.address):
+                    await asyncio.to_thread(migrate, self.address, self._patience)
+                    await engine.dispose()  # its connections have seen the database as it was before
+            except BaseException:
+                await engine.dispose()
+                raise
+        self._engine = engine
+
+    async def close(self) -> None:
+        """Finish the writes that have begun, then disconnect."""
+        engine, self._engine = self._engine, None
+        if self._writes:
+            await asyncio.wait(self._writes)
+        if engine is not None:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session that sees one moment of the database and cannot change it. Keep it short."""
+        engine = self._opened()
+        if self.address.path is None:
+            options: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        else:
+            options = {WRITES: False}
+        async with AsyncSession(engine, expire_on_commit=False) as session:
+            with translated(self.address, opening=True):
+                await session.connection(execution_options=options)
+            with translated(self.address):
+                yield session
+
+    async def write(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Call ``change`` with a session inside one transaction, commit, and give its result; all of it or nothing.
+
+        Writes of one process take turns on SQLite, so ``change`` waits for nothing but the database. A caller that is
+        cancelled before its turn has changed nothing; a transaction that has begun is finished without its caller.
+        """
+        await self._turn.acquire()
+        task = asyncio.create_task(self._perform(change), name="store-write")
+        self._writes.add(task)
+        task.add_done_callback(self._end_turn)
+        return await asyncio.shield(task)
+
+    async def _perform(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        async with AsyncSession(self._opened(), expire_on_commit=False) as session:
+            with translated(self.address, opening=True):
+                await session.connection(execution_options={WRITES: True})
+            with translated(self.address):
+                result = await change(session)
+                await session.commit()
+                return result
+
+    def _end_turn(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        self._turn.release()
+
+    def _opened(self) -> AsyncEngine:
+        if self._engine is None:
+            raise StoreError(f"The database {self.address} is not open: use it inside `async with open_store(...)`.")
+        return self._engine
+
+
+def open_store(settings: Settings, *, patience: float = 10.0) -> Store:
+    """The store that ``settings`` name, to be opened by ``async with``.
+
+    ``patience`` is the longest wait for a lock or a free connection, seconds.
+    """
+    return Store(address_of(settings), patience=patience)
+
+
+def _prepare_place(path: Path) -> None:
+    refuse_network_place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Records tell who asked what; SQLite gives its other files the mode of this one.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
