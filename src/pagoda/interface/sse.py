@@ -26,7 +26,7 @@ _QUEUE_FRAMES = 1024
 
 
 class ClientGone(Exception):
-    """The client closed its connection; there is nobody to answer."""
+    """Control signal: the client closed its connection; there is nobody to answer."""
 
 
 def frame(payload: Any) -> bytes:
