@@ -47,9 +47,7 @@ def test_a_group_without_its_command_is_wrong_use(words: Words, capsys: pytest.C
 
 
 @pytest.mark.parametrize(("arguments", "said"), WRONG_USE, ids=lambda value: " ".join(value)[:40])
-def test_wrong_use_exits_2_with_a_sentence(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_use_exits_2_with_a_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         status: object = main(arguments)
     except SystemExit as leaving:  # argparse's own way

@@ -100,6 +100,10 @@ def _reads_environment(module: ast.Module) -> bool:
     for node in ast.walk(module):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os" and node.attr in names:
             return True
-        if isinstance(node, ast.ImportFrom) and node.module == "os" and any(alias.name in names for alias in node.names):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and any(alias.name in names for alias in node.names)
+        ):
             return True
     return False

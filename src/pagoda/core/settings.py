@@ -94,7 +94,7 @@ class Engines:
 
     threads: int = setting(0, "Threads an engine computes with; 0 means all physical cores, shared out.", low=0)
     parallel: int = setting(4, "Requests one local engine computes at once.", low=1, high=256)
-    context: int = setting(0, "Context of one request, tokens; 0 means the model's own, at most 8192.", low=0)
+    context: int = setting(0, "Context of one request, tokens; 0 means the model's own, at most 4096.", low=0)
     start_seconds: float = setting(120.0, "Longest wait for an engine to become ready, seconds.", low=1)
     idle_spin: bool = setting(
         False, "Let idle engine threads spin: faster on an otherwise idle machine, far slower beside other work."
