@@ -52,7 +52,8 @@ def snippets(document: str) -> list[Snippet]:
 def parse(document: str, text: str) -> list[Snippet]:
     """The fenced blocks of a document's text."""
     found: list[Snippet] = []
-    fence, begun, language, above, mark, body = "", 0, "", "", "", []
+    body: list[str] = []
+    fence, begun, language, above, mark = "", 0, "", "", ""
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if fence:
