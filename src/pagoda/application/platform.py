@@ -40,7 +40,7 @@ class Platform:
         self.telemetry = Telemetry()
         self.shelf = open_shelf(settings)
         self.internal_key = ""
-        self.draining = False
+        self.closing = asyncio.Event()
         self.leases = 0
         self.left = asyncio.Event()
         """Set whenever a process that had joined has left."""
@@ -83,7 +83,7 @@ class Platform:
 
     async def stop(self) -> None:
         """End the engines, or leave the process that was joined."""
-        self.draining = True
+        self.closing.set()
         if self._lease is not None:
             self._lease.cancel()
             await asyncio.gather(self._lease, return_exceptions=True)

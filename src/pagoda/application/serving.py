@@ -73,10 +73,13 @@ async def serve(settings: Settings, environment: Mapping[str, str], *, embedded:
     host, port = listener.getsockname()[:2]
     url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
 
-    async def start() -> None:
+    try:
         await platform.start()
-        if embedded and not platform.owns_engines:
-            return  # another process was faster; nobody will look for this one
+    except BaseException:
+        listener.close()
+        raise
+
+    async def start() -> None:
         platform.publish(url)
 
     config = uvicorn.Config(
@@ -92,7 +95,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], *, embedded:
     server = _Server(config)
 
     def stop() -> None:
-        platform.draining = True
+        platform.closing.set()
         server.handle_exit(signal.SIGTERM, None)
 
     loop = asyncio.get_running_loop()
