@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
+from pagoda.core.runs import Runs
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call
 from pagoda.interface.sse import ClientGone
@@ -40,6 +41,7 @@ class Backstage(Protocol):
     settings: Settings
     inference: Inference
     telemetry: Telemetry
+    runs: Runs
     internal_key: str
     """Which the requests of Pagoda's own processes carry; empty where there is no engine to join."""
     closing: asyncio.Event
