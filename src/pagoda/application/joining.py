@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +15,6 @@ from pagoda.service.presence import Notice, Presence
 
 _LOOK_SECONDS = 0.05
 _START_SECONDS = 30.0
-_launched: list[subprocess.Popen[bytes]] = []
-"""Service processes that this one started; they live on, so nobody waits for them."""
 
 
 async def find_or_start(settings: Settings, environment: Mapping[str, str]) -> Address:
@@ -25,11 +23,11 @@ async def find_or_start(settings: Settings, environment: Mapping[str, str]) -> A
     if (notice := presence.find()) is not None:
         return _address(notice)
     log = settings.home / "logs" / "service.log"
-    child = _launch(settings, environment, log)
+    pid = _launch(settings, environment, log)
     try:
         async with asyncio.timeout(_START_SECONDS):
             while (notice := presence.find()) is None:
-                if child.poll() not in (None, 0):  # 0: another process was faster, and is about to publish itself
+                if _failed(pid):
                     raise Unavailable(f"Pagoda's service process did not start: {_last_words(log)}")
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
@@ -37,19 +35,29 @@ async def find_or_start(settings: Settings, environment: Mapping[str, str]) -> A
     return _address(notice)
 
 
-def _launch(settings: Settings, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _launch(settings: Settings, environment: Mapping[str, str], log: Path) -> int:
+    """Start a service process that outlives this one, in a session of its own, so that Ctrl-C here does not end it."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as file:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "pagoda", "serve", "--embedded"],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            env={**environment, "PAGODA_HOME": str(settings.home)},
-            start_new_session=True,  # Ctrl-C here must not end what others may have joined
-        )
-    _launched.append(child)
-    return child
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "pagoda", "serve", "--embedded"],
+        {**environment, "PAGODA_HOME": str(settings.home)},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+
+
+def _failed(pid: int) -> bool:
+    """Whether the process has ended badly; 0 means that another was faster and is about to publish itself."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # it ended well, and was seen to, at an earlier look
+        return False
+    return ended == pid and os.waitstatus_to_exitcode(status) != 0
 
 
 def _last_words(log: Path) -> str:

@@ -14,7 +14,9 @@ from dataclasses import asdict
 from typing import Any
 
 from pagoda.application.joining import find_or_start, hold_lease
+from pagoda.application.registry import run_kinds
 from pagoda.core.ports import Inference
+from pagoda.core.runs import RunRegistry, Runs
 from pagoda.core.settings import Settings
 from pagoda.interface.context import ModelStatus
 from pagoda.logic.inference.door import Door
@@ -39,8 +41,9 @@ class Platform:
         self.settings = settings
         self.telemetry = Telemetry()
         self.shelf = open_shelf(settings)
+        self.runs = Runs(settings, RunRegistry(run_kinds()))
         self.internal_key = ""
-        self.draining = False
+        self.closing = asyncio.Event()
         self.leases = 0
         self.left = asyncio.Event()
         """Set whenever a process that had joined has left."""
@@ -83,7 +86,7 @@ class Platform:
 
     async def stop(self) -> None:
         """End the engines, or leave the process that was joined."""
-        self.draining = True
+        self.closing.set()
         if self._lease is not None:
             self._lease.cancel()
             await asyncio.gather(self._lease, return_exceptions=True)

@@ -73,10 +73,13 @@ async def serve(settings: Settings, environment: Mapping[str, str], *, embedded:
     host, port = listener.getsockname()[:2]
     url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
 
-    async def start() -> None:
+    try:
         await platform.start()
-        if embedded and not platform.owns_engines:
-            return  # another process was faster; nobody will look for this one
+    except BaseException:
+        listener.close()
+        raise
+
+    async def start() -> None:
         platform.publish(url)
 
     config = uvicorn.Config(
@@ -91,13 +94,13 @@ async def serve(settings: Settings, environment: Mapping[str, str], *, embedded:
     )
     server = _Server(config)
 
-    def stop() -> None:
-        platform.draining = True
-        server.handle_exit(signal.SIGTERM, None)
+    def stop(number: signal.Signals) -> None:
+        platform.closing.set()
+        server.handle_exit(number, None)  # a second Ctrl-C does not wait for what is in flight
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     watcher = asyncio.create_task(_leave_with_guests(platform, server) if embedded else _announce(server, url))
     try:
         await server.serve(sockets=[listener])

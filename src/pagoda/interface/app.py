@@ -15,7 +15,7 @@ from pagoda.interface.context import Backstage
 from pagoda.interface.pages import pages_router
 from pagoda.interface.perimeter import Entrance, Limits, Loopback, SubPath
 from pagoda.interface.problems import install_problems
-from pagoda.interface.routes import chat, completions, embeddings, health, internal, models, service
+from pagoda.interface.routes import chat, completions, embeddings, health, internal, models, runs, service
 
 _DESCRIPTION = """
 OpenAI-compatible API and service API of Pagoda. Errors are `{"error": {"message", "type", "param", "code"}}`
@@ -46,7 +46,7 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
         lifespan=lifespan,
     )
     app.state.backstage = stage
-    for module in (chat, completions, embeddings, models, service, health, internal):
+    for module in (chat, completions, embeddings, models, service, runs, health, internal):
         app.include_router(module.router)
     app.include_router(pages_router())
     install_problems(app)
@@ -95,9 +95,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             responses = operation["responses"]
             responses.pop("422", None)
-            if "requestBody" not in operation:
-                continue
+            asks_a_model = "requestBody" in operation
             for status, description in _PROBLEMS.items():
-                responses.setdefault(status, {"description": description, "content": error})
+                if asks_a_model or (status == "400" and operation.get("parameters")):
+                    responses.setdefault(status, {"description": description, "content": error})
     app.openapi_schema = document
     return document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
+from pagoda.core.runs import Runs
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call
 from pagoda.interface.sse import ClientGone
@@ -39,9 +41,11 @@ class Backstage(Protocol):
     settings: Settings
     inference: Inference
     telemetry: Telemetry
+    runs: Runs
     internal_key: str
     """Which the requests of Pagoda's own processes carry; empty where there is no engine to join."""
-    draining: bool
+    closing: asyncio.Event
+    """Set when the service has begun to shut down: no new work is taken, and what only waits should end."""
 
     def entry(self, name: str | None, task: str) -> ModelEntry:
         """The model of that name, or the default of the task when there is none. Raises ``NotFound``."""

@@ -421,12 +421,12 @@ async def test_health_readiness_models_and_metrics(service: Service) -> None:
     async with service.session.get(service.url + "/v1/models/none/at-all") as response:
         assert response.status == 404
     assert await metric(service, "nlp_requests_total", endpoint="/v1/chat/completions", status="200") == before + 1
-    service.platform.draining = True
+    service.platform.closing.set()
     try:
         async with service.session.get(service.url + "/ready") as response:
             assert response.status == 503
     finally:
-        service.platform.draining = False
+        service.platform.closing.clear()
 
 
 async def test_every_answer_carries_a_request_id_and_keeps_the_clients(service: Service) -> None:

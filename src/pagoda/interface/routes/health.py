@@ -34,8 +34,8 @@ async def health(stage: Stage) -> Response:
 )
 async def ready(stage: Stage) -> Response:
     """200 while new requests are taken, 503 while draining."""
-    response = json_response({"status": "draining" if stage.draining else "ready"})
-    response.status_code = 503 if stage.draining else 200
+    response = json_response({"status": "draining" if stage.closing.is_set() else "ready"})
+    response.status_code = 503 if stage.closing.is_set() else 200
     return response
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -50,7 +49,7 @@ async def lease(stage: Stage) -> Response:
         leave = stage.lease()
         try:
             yield b"\n"
-            await asyncio.Event().wait()
+            await stage.closing.wait()
         finally:
             leave()
 

@@ -32,21 +32,14 @@ _ROOM = Room(threads=0, parallel=0, context=0, silence_seconds=_SILENCE_SECONDS)
 class _FarModel(RemoteEngine):
     """A model of the other Pagoda; an empty name means its default."""
 
-    kind_of_input = "raw"
-
     async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
         """As to any address, without naming a model where none was chosen."""
         path, body = await super().generation_body(request)
         return path, _unnamed(body)
 
-    async def embed(self, request: Embed) -> Embeddings:
-        """The other side applies the prefix of the input's kind."""
-        self.kind_of_input = request.kind
-        return await super().embed(request)
-
-    async def post_json(self, path: str, body: Any) -> dict[str, Any]:
-        """POST, with what only a Pagoda understands."""
-        return await super().post_json(path, _unnamed({**body, "input_type": self.kind_of_input}))
+    def embedding_body(self, request: Embed) -> dict[str, Any]:
+        """As to any address; the other side applies the prefix of the input's kind."""
+        return _unnamed({**super().embedding_body(request), "input_type": request.kind})
 
 
 def _unnamed(body: dict[str, Any]) -> dict[str, Any]:

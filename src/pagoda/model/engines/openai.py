@@ -190,15 +190,11 @@ class OpenAIEngine:
 
     async def embed(self, request: Embed) -> Embeddings:
         """Vectors for the inputs, in their order."""
-        form = self.model.embedding
-        inputs = [form.prepare(item, request.kind) if isinstance(item, str) else list(item) for item in request.inputs]
-        body: dict[str, Any] = {"model": self.remote_name, "input": inputs, "encoding_format": "base64"}
-        if request.dimensions is not None:
-            body["dimensions"] = request.dimensions
-        payload = await self.post_json("/embeddings", body)
+        payload = await self.post_json("/embeddings", self.embedding_body(request))
         rows = sorted(payload["data"], key=lambda row: row["index"])
-        if len(rows) != len(inputs):
-            raise Unavailable(f"The engine of {self.model.id} gave {len(rows)} vectors for {len(inputs)} texts.")
+        wanted = len(request.inputs)
+        if len(rows) != wanted:
+            raise Unavailable(f"The engine of {self.model.id} gave {len(rows)} vectors for {wanted} texts.")
         vectors = tuple(_vector(row["embedding"]) for row in rows)
         return Embeddings(
             model=self.model.id,
@@ -207,6 +203,15 @@ class OpenAIEngine:
             prompt_tokens=(payload.get("usage") or {}).get("prompt_tokens", 0),
             engine=self.kind,
         )
+
+    def embedding_body(self, request: Embed) -> dict[str, Any]:
+        """JSON body for embeddings; the one place where texts get the prefix and normal form of their model."""
+        form = self.model.embedding
+        inputs = [form.prepare(item, request.kind) if isinstance(item, str) else list(item) for item in request.inputs]
+        body: dict[str, Any] = {"model": self.remote_name, "input": inputs, "encoding_format": "base64"}
+        if request.dimensions is not None:
+            body["dimensions"] = request.dimensions
+        return body
 
     async def score(self, request: Score) -> Scores:
         """Not part of the OpenAI API."""

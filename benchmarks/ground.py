@@ -1,0 +1,70 @@
+"""What benchmarks share: a service and a bare engine with the same plan, a busy neighbour, and medians."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from pagoda.core.settings import Settings, load_settings
+from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.engines.llamacpp import LlamaCppEngine
+from pagoda.service.supervisor import StartGround, Supervisor
+from tests.services import process
+
+
+def models_directory() -> Path:
+    """Where the packaged models lie."""
+    return load_settings({}, os.environ, Path.cwd()).models_directory
+
+
+def settings(home: Path, flags: Mapping[str, str]) -> Settings:
+    """Settings of a home of its own with the packaged models."""
+    given = {"models.directory": str(models_directory()), **flags}
+    return load_settings(given, {"PAGODA_HOME": str(home)}, home)
+
+
+@asynccontextmanager
+async def bare_engine(model: str, flags: Mapping[str, str] | None = None) -> AsyncIterator[LlamaCppEngine]:
+    """The engine that the service would start for a model, with nothing in front of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = settings(Path(folder), flags or {})
+        shelf = open_shelf(chosen)
+        ground = StartGround(locate=shelf.store.locate, logs=Path(folder), environment={}, start_seconds=120)
+        supervisor = Supervisor(ground, chosen.engines)
+        try:
+            engine = await supervisor.engine(shelf.catalog.resolve(model))
+            assert isinstance(engine, LlamaCppEngine)
+            yield engine
+        finally:
+            await supervisor.close()
+
+
+@contextmanager
+def service(environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, int]]:
+    """``pagoda serve`` as a user starts it; its address and process id."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"PAGODA_MODELS_DIRECTORY": str(models_directory()), **(environment or {})}
+        with process(Path(folder), environment=given) as (url, child):
+            yield url, child.pid
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """One core kept busy by something else."""
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        child.kill()
+        child.wait()
+
+
+def median(values: Sequence[float]) -> float:
+    """The median, rounded to four significant digits."""
+    return float(f"{statistics.median(values):.4g}")
