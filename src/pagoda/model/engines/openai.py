@@ -370,7 +370,7 @@ def _token_logprobs(payload: Any, top: int | None) -> tuple[TokenLogprob, ...]:
 def _token(item: Mapping[str, Any], top: int) -> TokenLogprob:
     raw = item.get("bytes")
     rivals = tuple(_token(rival, 0) for rival in (item.get("top_logprobs") or ())[:top])
-    return TokenLogprob(item["token"], item["logprob"], None if raw is None else tuple(raw), rivals)
+    return TokenLogprob(item["token"], item["logprob"], None if raw is None else tuple(raw), rivals, item.get("id"))
 
 
 def _vector(value: Any) -> bytes:
