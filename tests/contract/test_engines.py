@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -207,6 +208,20 @@ async def test_logprobs_survive_a_stop_sequence(bench: Bench) -> None:
     assert tokens == expected[: len(tokens)]
     assert len("".join(token.token for token in tokens)) >= len(texts[0])
     assert usage.prompt_tokens > 0
+
+
+@real_only
+async def test_the_memory_estimate_is_near_what_the_process_uses(bench: Bench, models_directory: Path) -> None:
+    shelf = builtin_shelf(models_directory)
+    path = shelf.store.locate(shelf.catalog.resolve(CHAT))
+    estimate = engine_kind("llamacpp").memory(shelf.catalog.resolve(CHAT), path, ROOM)
+    assert path is not None
+    assert estimate.weights == path.stat().st_size
+    assert estimate.kv_cache == 30 * 3 * (64 + 64) * 2 * 1024 * 4  # layers, heads, key and value, bytes, context, slots
+    await asyncio.gather(*(gather(bench.engine, ask(f"Say {number}", max_tokens=2)) for number in range(4)))
+    children = [child for child in psutil.Process().children() if "llamacpp_child" in " ".join(child.cmdline())]
+    used = max(child.memory_info().rss for child in children)
+    assert 0.5 * used < estimate.total < 2 * used
 
 
 async def test_only_the_parent_is_answered(bench: Bench) -> None:
