@@ -17,8 +17,8 @@ from benchmarks.ground import bare_engine, busy_neighbour, median, service
 from pagoda.core.types import Generation, Sampling
 
 MODEL = "smollm2-135m-instruct"
-TOKENS = 96
-ROUNDS = 6
+TOKENS = 64
+ROUNDS = 4
 NO_END = {0: -100.0, 2: -100.0}  # every answer has the full length
 
 
@@ -96,7 +96,7 @@ async def compare(
         median(firsts["pagoda"]),
         added,
     ]
-    print(f"{label:28}{row[0]:>11}{row[1]:>9}{row[2]:>8}{row[3]:>14}{row[4]:>9}{row[5]:>8}")
+    print(f"{label:28}{row[0]:>11}{row[1]:>9}{row[2]:>8}{row[3]:>14}{row[4]:>9}{row[5]:>8}", flush=True)
     prefix = f"{streams}_streams{'_busy' if neighbour else ''}"
     names = ("bare_tokens_s", "pagoda_tokens_s", "ratio", "bare_ttft_ms", "pagoda_ttft_ms", "added_ttft_ms")
     return {f"{prefix}_{name}": value for name, value in zip(names, row, strict=True)}

@@ -1,6 +1,6 @@
 """Embeddings through the service beside the bare engine and sentence-transformers on torch, in the same run.
 
-Then once more with one core kept busy, with engine threads that spin while idle and with threads that sleep: llama.cpp's
+Then once more with one core kept busy, with engine threads that spin while idle and with ones that sleep: llama.cpp's
 OpenMP threads spin by default, and the service itself is a neighbour.
 """
 
@@ -16,7 +16,7 @@ import aiohttp
 from benchmarks.ground import bare_engine, busy_neighbour, median, models_directory, service
 
 TEXTS = 64
-ROUNDS = 5
+ROUNDS = 4
 MODELS = ("all-minilm-l6-v2", "multilingual-e5-small")
 TOPICS = ("tea", "rivers", "trade", "music", "steel", "law", "maps", "bread")
 

@@ -103,6 +103,8 @@ class TokenLogprob:
     logprob: float
     bytes: tuple[int, ...] | None = None
     top: tuple[TokenLogprob, ...] = ()
+    id: int | None = None
+    """The token's number in the model's vocabulary, where the engine tells it."""
 
 
 @dataclass(frozen=True, slots=True)

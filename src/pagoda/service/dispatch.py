@@ -27,7 +27,7 @@ from pagoda.core.types import (
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
-from pagoda.model.engines.contract import Engine, Profile
+from pagoda.model.engines.contract import Engine
 from pagoda.model.engines.openai import UNREACHABLE
 from pagoda.service.supervisor import HostState, Supervisor
 from pagoda.service.telemetry import Telemetry
@@ -102,10 +102,6 @@ class ModelService:
         """Token ids from the model's engine."""
         model = self.models.resolve(request.model)
         return await self._ask(model, "tokenize", call, lambda engine: engine.tokenize(request))
-
-    async def profile(self, name: str) -> Profile:
-        """What the model's engine can do; starts it."""
-        return (await self.supervisor.engine(self.models.resolve(name))).profile
 
     def states(self) -> dict[str, HostState]:
         """State of every model that was asked for; the metrics of engines follow it."""

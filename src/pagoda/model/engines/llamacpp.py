@@ -2,14 +2,15 @@
 
 Its server speaks nearly OpenAI; the dialect below is what was seen to differ: usage comes once per choice, length and
 sampling have defaults of their own, a stop sequence or a character of several tokens swallows log-probabilities of
-streamed tokens, a trailing assistant message needs its template applied by hand, and given text is scored by forcing
-one token after another with a logit bias (log-probabilities are reported from before the bias).
+streamed tokens (both are mended here), a trailing assistant message needs its template applied by hand, and given text
+is scored by forcing one token after another with a logit bias (log-probabilities are reported from before the bias).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,19 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def generate(self, request: Generation) -> AsyncIterator[Event]:
         """As the common tongue; stop sequences are cut here when log-probabilities are asked for."""
-        if not (request.stop and request.top_logprobs is not None):
+        if request.top_logprobs is None:
             async for event in super().generate(request):
                 yield event
             return
+        events = self._whole_logprobs(request)
+        async for event in self._cut(request, events) if request.stop else events:
+            yield event
+
+    async def _cut(self, request: Generation, stream: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        """The answer up to its stop sequences."""
         cutters = [StopCutter(request.stop) for _ in range(request.n)]
         usage = Usage(0, 0)
         open_choices = set(range(request.n))
-        stream = super().generate(request)
         async for event in stream:
             match event:
                 case Delta(index):
@@ -147,6 +153,52 @@ class LlamaCppEngine(OpenAIEngine):
                 case _:
                     yield event
         yield usage
+
+    async def _whole_logprobs(self, request: Generation) -> AsyncIterator[Event]:
+        """The answer with an entry for every token of a character that is made of several.
+
+        The server reports only the last of them, so they are named by the tokenizer and scored in their place. A
+        character that the model wrote by an unusual split is thus shown by its usual one, as ``score`` would.
+        """
+        written: list[list[int]] = [[] for _ in range(request.n)]
+        prompt: list[int] | None = None
+        async for event in super().generate(request):
+            if isinstance(event, Delta) and event.logprobs:
+                last = event.logprobs[-1]
+                pieces = [] if event.text.isascii() else await self._pieces(event.text)
+                if len(pieces) > 1 and pieces[-1][0] == last.id:
+                    prompt = prompt if prompt is not None else await self._prompt_ids(request)
+                    before = prompt + written[event.index]
+                    tokens = [
+                        await self._score_token(
+                            before + [id for id, _ in pieces[:place]], id, request.top_logprobs or 0
+                        )
+                        for place, (id, _) in enumerate(pieces)
+                    ]
+                    event = replace(event, logprobs=tuple(tokens))  # noqa: PLW2901
+                written[event.index] += [token.id for token in event.logprobs if token.id is not None]
+            yield event
+
+    async def _pieces(self, text: str) -> list[tuple[int, bytes]]:
+        """The tokens of a text with their bytes; none where they do not join to the text again."""
+        body = {"content": text, "add_special": False, "with_pieces": True}
+        answer = await self.post_json(self.root + "/tokenize", body)
+        found = [
+            (item["id"], item["piece"].encode() if isinstance(item["piece"], str) else bytes(item["piece"]))
+            for item in answer["tokens"]
+        ]
+        return found if b"".join(raw for _, raw in found) == text.encode() else []
+
+    async def _prompt_ids(self, request: Generation) -> list[int]:
+        if request.prompt is not None and not isinstance(request.prompt, str):
+            return list(request.prompt)
+        if request.messages is None:
+            return await self._token_ids(request.prompt or "", special=True)
+        if request.continue_final:
+            text = await self._template(request.messages[:-1]) + str(request.messages[-1]["content"])
+        else:
+            text = await self._template(request.messages)
+        return await self._token_ids(text, special=True)
 
     async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
         """The common body in llama.cpp's words."""
@@ -205,23 +257,22 @@ class LlamaCppEngine(OpenAIEngine):
         tokens = [await self._score_token(ids[:place], ids[place]) for place in range(shared, len(ids))]
         return Scores(model=self.model.id, tokens=tuple(tokens), prompt_tokens=len(ids))
 
-    async def _score_token(self, before: list[int], token: int) -> TokenLogprob:
-        body = {"prompt": before, "n_predict": 1, "temperature": 0, "n_probs": 1, "cache_prompt": True}
+    async def _score_token(self, before: list[int], token: int, top: int = 0) -> TokenLogprob:
+        """The log-probability of a token after others, with its ``top`` likeliest rivals."""
+        body = {"prompt": before, "n_predict": 1, "temperature": 0, "n_probs": max(top, 1), "cache_prompt": True}
         answer = await self.post_json(self.root + "/completion", body | {"logit_bias": [[token, _FORCE]]})
         for chosen in answer.get("completion_probabilities") or ():
             if chosen["id"] == token:
-                return _token(chosen)
+                return _token(chosen, chosen["top_logprobs"][:top])
         plain = (await self._token_ids(".", special=False))[-1]
         rivals = 256
         while True:
             wide = body | {"n_probs": rivals, "logit_bias": [[plain, _FORCE]]}
             answer = await self.post_json(self.root + "/completion", wide)
-            listed = [
-                rival for entry in answer.get("completion_probabilities") or () for rival in entry["top_logprobs"]
-            ]
+            listed = [item for entry in answer.get("completion_probabilities") or () for item in entry["top_logprobs"]]
             for rival in listed:
                 if rival["id"] == token:
-                    return _token(rival)
+                    return _token(rival, listed[:top])
             if len(listed) < rivals:
                 raise ModelError(f"{self.model.id} gives no log-probability for token {token}.")
             rivals *= 16
@@ -270,8 +321,9 @@ class LlamaCppEngine(OpenAIEngine):
             raise ContextTooLong(tokens, self.context)
 
 
-def _token(item: Mapping[str, Any]) -> TokenLogprob:
-    return TokenLogprob(item["token"], item["logprob"], tuple(item["bytes"]))
+def _token(item: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]] = ()) -> TokenLogprob:
+    top = tuple(_token(rival) for rival in rivals)
+    return TokenLogprob(item["token"], item["logprob"], tuple(item["bytes"]), top, item["id"])
 
 
 def _context(model: ModelEntry, header: GgufHeader, room: Room) -> int:

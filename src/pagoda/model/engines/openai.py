@@ -96,16 +96,9 @@ class OpenAIEngine:
             async for payload in _frames(response):
                 for event in self.read_chunk(payload, request, reading):
                     yield event
-                if len(reading.finished) == request.n and self.complete_early(request):
-                    break
         if len(reading.finished) < request.n:
             raise Unavailable(f"The engine of {self.model.id} stopped in mid-answer; ask again.", code="engine_stopped")
         yield reading.usage
-
-    def complete_early(self, request: Generation) -> bool:
-        """Whether reading may end once every choice is finished, without waiting for the engine's last words."""
-        del request
-        return False
 
     async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
         """Path and JSON body for a generation."""
@@ -370,7 +363,7 @@ def _token_logprobs(payload: Any, top: int | None) -> tuple[TokenLogprob, ...]:
 def _token(item: Mapping[str, Any], top: int) -> TokenLogprob:
     raw = item.get("bytes")
     rivals = tuple(_token(rival, 0) for rival in (item.get("top_logprobs") or ())[:top])
-    return TokenLogprob(item["token"], item["logprob"], None if raw is None else tuple(raw), rivals)
+    return TokenLogprob(item["token"], item["logprob"], None if raw is None else tuple(raw), rivals, item.get("id"))
 
 
 def _vector(value: Any) -> bytes:
