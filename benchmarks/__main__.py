@@ -7,7 +7,7 @@ import json
 import sys
 from importlib import import_module
 
-NAMES = ("startup", "chat", "embeddings")
+NAMES = ("startup", "chat", "embeddings", "waiting")
 
 
 def main(names: list[str]) -> int:

@@ -1,7 +1,6 @@
 """Embeddings through the service beside the bare engine and sentence-transformers on torch, in the same run.
 
-Then once more with one core kept busy, with engine threads that spin while idle and with ones that sleep: llama.cpp's
-OpenMP threads spin by default, and the service itself is a neighbour.
+Then once more with one core kept busy by something else, which the service itself is to its engines.
 """
 
 from __future__ import annotations
@@ -51,32 +50,31 @@ async def measure() -> dict[str, Any]:
     figures: dict[str, Any] = {"texts": TEXTS, "rounds": ROUNDS}
     print(f"{'texts/s':34}{'bare':>9}{'Pagoda':>9}{'ratio':>8}{'torch':>9}")
     for model in MODELS:
-        for spin in (False, True):
-            with service({"PAGODA_ENGINES_IDLE_SPIN": str(spin)}) as (url, _):
-                async with bare_engine(model, {"engines.idle_spin": str(spin)}) as engine:
-                    key = engine.session.headers["Authorization"].removeprefix("Bearer ")
-                    sides = {"bare": engine.url + "/embeddings", "pagoda": url + "/v1/embeddings"}
-                    for side in sides.values():
-                        await rate(side, model, key, 99)
-                    for neighbour in (False, True):
-                        figures |= await compare(sides, model, key, spin, neighbour)
+        with service() as (url, _):
+            async with bare_engine(model) as engine:
+                key = engine.session.headers["Authorization"].removeprefix("Bearer ")
+                sides = {"bare": engine.url + "/embeddings", "pagoda": url + "/v1/embeddings"}
+                for side in sides.values():
+                    await rate(side, model, key, 99)
+                for neighbour in (False, True):
+                    figures |= await compare(sides, model, key, neighbour)
     return figures
 
 
-async def compare(sides: dict[str, str], model: str, key: str, spin: bool, neighbour: bool) -> dict[str, Any]:
+async def compare(sides: dict[str, str], model: str, key: str, neighbour: bool) -> dict[str, Any]:
     """Rounds in turn; a row of the table."""
     rates: dict[str, list[float]] = {"bare": [], "pagoda": [], "torch": []}
     with busy_neighbour() if neighbour else nullcontext():
         for number in range(ROUNDS):
             for name in sorted(sides, reverse=bool(number % 2)):
                 rates[name].append(await rate(sides[name], model, key, number))
-        if model == "all-minilm-l6-v2" and not spin:
+        if model == "all-minilm-l6-v2":
             rates["torch"] = await asyncio.to_thread(torch_rates)
     ratio = median([p / b for p, b in zip(rates["pagoda"], rates["bare"], strict=True)])
-    label = f"{model}{', spin' if spin else ''}{', busy' if neighbour else ''}"
+    label = f"{model}{', busy' if neighbour else ''}"
     torch = median(rates["torch"]) if rates["torch"] else None
-    print(f"{label:34}{median(rates['bare']):>9}{median(rates['pagoda']):>9}{ratio:>8}{torch or '':>9}")
-    prefix = f"{model}{'_spin' if spin else ''}{'_busy' if neighbour else ''}"
+    print(f"{label:34}{median(rates['bare']):>9}{median(rates['pagoda']):>9}{ratio:>8}{torch or '':>9}", flush=True)
+    prefix = f"{model}{'_busy' if neighbour else ''}"
     row = {"bare": median(rates["bare"]), "pagoda": median(rates["pagoda"]), "ratio": ratio, "torch": torch}
     return {f"{prefix}_{name}": value for name, value in row.items() if value is not None}
 

@@ -26,6 +26,7 @@ MODELS = (
         rules=[
             {"contains": "good json", "text": '{"age": 7}'},
             {"contains": "bad json", "text": "{}"},
+            {"contains": "late", "first_seconds": 0.5, "text": "at last"},
             {"contains": "slow", "token_seconds": 0.05, "text": "word " * 200},
         ],
         context=64,
@@ -81,6 +82,13 @@ def test_two_chats_beside_a_service_share_its_engine(home: Path, environment: Ma
         assert second.returncode == 0, second.stderr
         assert [engine.pid for engine in engines(service.pid)] == one
         assert len(one) == 1
+
+
+def test_a_silent_engine_is_waited_for(home: Path, environment: Mapping[str, str]) -> None:
+    """Comments keep the stream between two processes alive; they are no part of the answer."""
+    chatty = {**environment, "PAGODA_SERVER_KEEPALIVE_SECONDS": "0.05"}
+    with process(home, environment=chatty), pagoda.connect() as client:
+        assert client.chat("late").text == "at last"
 
 
 def test_a_chat_keeps_its_history(home: Path, environment: Mapping[str, str]) -> None:

@@ -96,8 +96,8 @@ class Engines:
     parallel: int = setting(4, "Requests one local engine computes at once.", low=1, high=256)
     context: int = setting(0, "Context of one request, tokens; 0 means the model's own, at most 4096.", low=0)
     start_seconds: float = setting(120.0, "Longest wait for an engine to become ready, seconds.", low=1)
-    idle_spin: bool = setting(
-        False, "Let idle engine threads spin: faster on an otherwise idle machine, far slower beside other work."
+    spin: int = setting(
+        1000, "Rounds an engine's idle thread spins before it sleeps; more is faster alone, slow beside others.", low=0
     )
     retry_seconds: float = setting(1.0, "First wait before a crashed engine is started again; doubles.", low=0.01)
     request_seconds: float = setting(

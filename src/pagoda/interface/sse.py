@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -22,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
-_QUEUE_FRAMES = 1024
 
 
 class ClientGone(Exception):
@@ -55,7 +55,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """A stream of frames. Frames that are ready together leave in one write; silence is filled with comments.
+    """A stream of frames, each sent as it comes; silence is filled with comments.
 
     The frames' source is closed as soon as the client is gone; an error of the source becomes the last frame.
     """
@@ -69,56 +69,43 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._frames = frames
         self._keepalive = keepalive
+        self._sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until the source ends or the client goes."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_FRAMES)
-        pump = asyncio.ensure_future(self._pump(queue))
-        watcher = asyncio.ensure_future(_disconnected(receive))
-        watcher.add_done_callback(lambda _: pump.cancel())
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        writer = asyncio.ensure_future(self._write(send))
+        helpers = (asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(self._fill_silence(send)))
+        helpers[0].add_done_callback(lambda _: writer.cancel())
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while True:
-                block, more = await self._block(queue)
-                await send({"type": "http.response.body", "body": block, "more_body": more})
-                if not more:
-                    return
+            await asyncio.wait((writer,))
         finally:
-            for task in (pump, watcher):
+            for task in (writer, *helpers):
                 task.cancel()
-            await asyncio.gather(pump, watcher, return_exceptions=True)
+            await asyncio.gather(writer, *helpers, return_exceptions=True)
 
-    async def _pump(self, queue: asyncio.Queue[bytes | None]) -> None:
+    async def _write(self, send: Send) -> None:
         try:
             async with aclosing(self._frames) as frames:  # type: ignore[type-var]
-                async for item in frames:
-                    await queue.put(item)
+                async for block in frames:
+                    await self._send(send, block)
         except PagodaError as error:
-            await queue.put(frame(body_of(error)))
-        except asyncio.CancelledError:  # the client is gone: nothing in the queue matters any more
-            while not queue.empty():
-                queue.get_nowait()
-            queue.put_nowait(None)
-            raise
+            await self._send(send, frame(body_of(error)))
         except Exception:
             logger.exception("a stream failed unexpectedly")
-            await queue.put(frame(shape(500, "Pagoda failed unexpectedly; its log says more.", "internal_error")))
-        await queue.put(None)
+            problem = shape(500, "Pagoda failed unexpectedly; its log says more.", "internal_error")
+            await self._send(send, frame(problem))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _block(self, queue: asyncio.Queue[bytes | None]) -> tuple[bytes, bool]:
-        """All frames that are ready (or a comment after long silence), and whether more can come."""
-        try:
-            item = queue.get_nowait()
-        except asyncio.QueueEmpty:
-            try:
-                async with asyncio.timeout(self._keepalive):
-                    item = await queue.get()
-            except TimeoutError:
-                return _KEEP_ALIVE, True
-        parts: list[bytes] = []
-        while item is not None:
-            parts.append(item)
-            if queue.empty():
-                return b"".join(parts), True
-            item = queue.get_nowait()
-        return b"".join(parts), False
+    async def _send(self, send: Send, block: bytes) -> None:
+        self._sent = time.monotonic()
+        await send({"type": "http.response.body", "body": block, "more_body": True})
+
+    async def _fill_silence(self, send: Send) -> None:
+        self._sent = self._sent or time.monotonic()
+        while True:
+            silence = time.monotonic() - self._sent
+            if silence >= self._keepalive:
+                await self._send(send, _KEEP_ALIVE)
+                silence = 0.0
+            await asyncio.sleep(self._keepalive - silence)

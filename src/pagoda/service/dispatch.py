@@ -74,8 +74,11 @@ class ModelService:
                         if isinstance(event, Usage):
                             self._count_tokens(model, event.prompt_tokens, event.completion_tokens)
                         yield event
-                        async with asyncio.timeout_at(limit):
+                        if limit is None:  # a deadline's timer for each token would cost more than the rest of this
                             event = await anext(stream, None)
+                        else:
+                            async with asyncio.timeout_at(limit):
+                                event = await anext(stream, None)
             except TimeoutError as error:
                 raise ModelTimeout(f"{model.id} did not finish before the request's deadline.") from error
 

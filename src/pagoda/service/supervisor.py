@@ -239,7 +239,7 @@ class Supervisor:
             threads=self._settings.threads or psutil.cpu_count(logical=False) or 1,
             parallel=self._settings.parallel,
             context=self._settings.context,
-            idle_spin=self._settings.idle_spin,
+            spin=self._settings.spin,
             silence_seconds=self._settings.request_seconds,
         )
 

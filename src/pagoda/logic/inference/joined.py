@@ -59,7 +59,7 @@ class JoinedDoor:
         """Stream an answer."""
         async with self._post("complete", request, call) as response:
             async for line in response.content:
-                if line.strip():
+                if line.strip() and not line.startswith(b":"):  # a comment keeps a silent stream alive
                     yield decode_line(line)
 
     async def embed(self, request: Embed, call: Call) -> Embeddings:

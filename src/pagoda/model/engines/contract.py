@@ -52,7 +52,8 @@ class Room:
     parallel: int
     context: int
     """Context of one request, tokens; 0 means the kind's choice for the model."""
-    idle_spin: bool = False
+    spin: int = 1000
+    """Rounds an idle thread spins before it sleeps."""
     silence_seconds: float = 600.0
 
 

@@ -75,7 +75,7 @@ class LlamaCpp:
             raise InvalidRequest(f"{model.id} has no file.")
         return LaunchPlan(
             command=(sys.executable, "-m", "pagoda.model.engines.llamacpp_child"),
-            environment={} if room.idle_spin else {"OMP_WAIT_POLICY": "passive"},
+            environment={"GOMP_SPINCOUNT": str(room.spin)},
             config={
                 "path": str(path),
                 "key": key,
