@@ -19,6 +19,7 @@ from pagoda.core.types import Generation, Sampling
 MODEL = "smollm2-135m-instruct"
 TOKENS = 64
 ROUNDS = 4
+FIRSTS = 60
 NO_END = {0: -100.0, 2: -100.0}  # every answer has the full length
 
 
@@ -68,10 +69,24 @@ async def measure() -> dict[str, Any]:
             sides = {"bare": (engine.url + path, bare_body), "pagoda": (url + "/v1/chat/completions", body)}
             for side in sides.values():  # warm: both prompts cached, both engines' memory touched
                 await round_of(*side, key, 8)
+            figures |= await first_tokens(sides, key)
             for streams, neighbour in ((1, False), (8, False), (1, True), (8, True)):
                 with busy_neighbour() if neighbour else nullcontext():
                     figures |= await compare(sides, key, streams, neighbour)
     return figures
+
+
+async def first_tokens(sides: dict[str, tuple[str, dict[str, Any]]], key: str) -> dict[str, Any]:
+    """The time to first token alone: many short answers in turn, since one long answer holds only one."""
+    firsts: dict[str, list[float]] = {"bare": [], "pagoda": []}
+    for number in range(FIRSTS):
+        for name in sorted(sides, reverse=bool(number % 2)):
+            url, body = sides[name]
+            firsts[name].append((await round_of(url, {**body, "max_tokens": 2}, key, 1))[1])
+    added = median([p - b for p, b in zip(firsts["pagoda"], firsts["bare"], strict=True)])
+    bare, pagoda = median(firsts["bare"]), median(firsts["pagoda"])
+    print(f"{f'first token, {FIRSTS} short':28}{'':>11}{'':>9}{'':>8}{bare:>14}{pagoda:>9}{added:>8}", flush=True)
+    return {"first_token_bare_ms": bare, "first_token_pagoda_ms": pagoda, "first_token_added_ms": added}
 
 
 async def compare(
