@@ -20,11 +20,12 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from pagoda.core.errors import NotFound
 from pagoda.interface.pages import pages_router
+from pagoda.interface.sse import EventStream
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -176,7 +177,8 @@ def _add_scripted_models(app: FastAPI, service: Service, key: str) -> None:
             return _refusal(
                 400, "The prompt has 9000 tokens; this model's context holds 8192.", "context_length_exceeded", headers
             )
-        return StreamingResponse(_answer(script, question, service), media_type="text/event-stream", headers=headers)
+        # Not StreamingResponse: it leaves closing its source to the garbage collector when the client goes.
+        return EventStream(_answer(script, question, service), 60.0, headers)
 
 
 def _refusal(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> JSONResponse:
