@@ -20,7 +20,7 @@ import uvicorn
 
 from pagoda.application.platform import Platform
 from pagoda.application.serving import bind
-from pagoda.core.settings import Settings
+from pagoda.core.settings import Settings, load_settings
 from pagoda.interface.app import build_app
 from pagoda.model.catalog.entry import ModelEntry, Scripted
 from pagoda.model.catalog.opening import open_shelf
@@ -76,6 +76,8 @@ async def running(settings: Settings, models: Sequence[ModelEntry]) -> AsyncIter
     import dataclasses
 
     shelf = open_shelf(settings)
+    users = load_settings({}, os.environ, Path("/")).models_directory
+    assert not models or settings.models_directory != users, "a test would write into the user's own catalog"
     for model in models:
         shelf.catalog.add(model, replace=True)
     chat = next((model.id for model in models if model.task != "embedding"), settings.defaults.chat)

@@ -28,10 +28,12 @@ STORY = {"messages": [{"role": "user", "content": "Tell a very long story about 
 
 
 @pytest.fixture
-def real(settings: Settings, models_directory: Path) -> Settings:
-    """Settings with the packaged models."""
-    models = dataclasses.replace(settings.models, directory=str(models_directory))
-    return dataclasses.replace(settings, models=models)
+def real(settings: Settings, models_directory: Path, tmp_path: Path) -> Settings:
+    """Settings with the packaged models' files, in a directory whose entries are this test's own."""
+    directory = tmp_path / "packaged"
+    directory.mkdir()
+    (directory / "files").symlink_to(models_directory / "files")
+    return dataclasses.replace(settings, models=dataclasses.replace(settings.models, directory=str(directory)))
 
 
 def engine_pid(service: Service, model: str = CHAT) -> int:
