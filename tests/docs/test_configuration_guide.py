@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pagoda.core.settings import Option, options
+from pagoda.core.configuration import Option, options
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
@@ -49,4 +49,7 @@ def test_the_chinese_guide_has_every_setting_and_default() -> None:
 
 @pytest.mark.parametrize("option", list(options()), ids=lambda option: option.key)
 def test_the_environment_name_follows_the_rule_of_the_guide(option: Option) -> None:
-    assert option.env == "PAGODA_" + option.key.replace(".", "_").upper()
+    exceptions = {"keys.admin_key": "PAGODA_ADMIN_KEY", "client.key": "PAGODA_API_KEY"}
+    assert option.env == exceptions.get(option.key, "PAGODA_" + option.key.replace(".", "_").upper())
+    for guide in ("configuration.md", "configuration.zh.md"):
+        assert option.key not in exceptions or f"`{option.env}`" in (GUIDES / guide).read_text(encoding="utf-8")

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.runs import RunContext, RunRegistry, Runs, execute
 from pagoda.core.runs.index import find_runs, rebuild_index, refresh_index
-from pagoda.core.settings import Secret, Settings, Storage
+from pagoda.core.setting_values import Secret
+from pagoda.core.settings import Settings, Storage
 from pagoda.core.storage.records import RunRecord
 from pagoda.core.storage.store import Store, open_store
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.errors import Conflict, StoreError
-from pagoda.core.settings import Secret, Settings, Storage
+from pagoda.core.setting_values import Secret
+from pagoda.core.settings import Settings, Storage
 from pagoda.core.storage.migration import VERSION_TABLE
 from pagoda.core.storage.records import Record, RunRecord
 from pagoda.core.storage.store import Store, open_store

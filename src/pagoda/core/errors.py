@@ -7,8 +7,10 @@
     │   ├── InvalidRequest         a value is malformed, out of range or not supported
     │   ├── NotFound               the named thing does not exist
     │   ├── Conflict               the thing exists already, or is in another state
+    │   ├── Unauthenticated        the caller did not say who it is, or not believably
     │   ├── Forbidden              the caller may not do this
     │   ├── TooLarge               the body or file passes a stated limit
+    │   ├── LimitExceeded          the key or its team has used what it may
     │   └── ConfigError            settings are wrong; lists every mistake
     ├── ModelError                 a model or its engine did not give the answer
     │   ├── Unavailable            no engine can be reached or started
@@ -74,6 +76,12 @@ class Conflict(UserError):
     code = "conflict"
 
 
+class Unauthenticated(UserError):
+    """The caller did not say who it is, or not believably."""
+
+    code = "invalid_api_key"
+
+
 class Forbidden(UserError):
     """The caller may not do this."""
 
@@ -84,6 +92,18 @@ class TooLarge(UserError):
     """The body or file passes a stated limit."""
 
     code = "too_large"
+
+
+class LimitExceeded(UserError):
+    """The key or its team has used what it may; ``retry_after`` (seconds) is when there may be room, if ever."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, retryable=retry_after is not None, param=param)
+        self.retry_after = retry_after
 
 
 class ConfigError(UserError):
@@ -102,6 +122,8 @@ class ModelError(PagodaError):
     """A model or its engine did not give the answer."""
 
     code = "model_error"
+    retry_after: float | None = None
+    """Seconds after which the engine asks to be asked again, where it told."""
 
 
 class Unavailable(ModelError):
@@ -112,10 +134,22 @@ class Unavailable(ModelError):
 
 
 class Overloaded(ModelError):
-    """The engine or its queue is full."""
+    """The engine or its queue is full; ``retry_after`` (seconds) is when it may not be."""
 
     code = "overloaded"
     retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, retryable=retryable, param=param)
+        self.retry_after = retry_after
 
 
 class ModelTimeout(ModelError):

@@ -9,6 +9,7 @@ from pagoda.core.types import (
     Call,
     Classification,
     Classify,
+    Detokenize,
     Embed,
     Embeddings,
     Event,
@@ -17,13 +18,14 @@ from pagoda.core.types import (
     Rerank,
     Score,
     Scores,
+    Text,
     Tokenize,
     Tokens,
 )
 
 
 class Inference(Protocol):
-    """The one door to the models: six verbs, the same in process and over loopback.
+    """The one door to the models: seven verbs, the same in process and over loopback.
 
     All raise ``UserError`` for what cannot be asked and ``ModelError`` for what did not succeed. Closing the
     iterator of ``complete`` (or cancelling the task of any verb) frees the engine.
@@ -51,6 +53,10 @@ class Inference(Protocol):
 
     async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
         """Token ids of a text or conversation."""
+        ...
+
+    async def detokenize(self, request: Detokenize, call: Call) -> Text:
+        """The text of token ids."""
         ...
 
 

@@ -1,67 +1,42 @@
-"""Settings: what can be set, read once from file, environment and flags, checked together, passed down as values.
-
-``pagoda.toml`` < environment (``PAGODA_SERVER_PORT=9000``) < command flags. The file is ``./pagoda.toml``, else
-``~/.config/pagoda/pagoda.toml``. Every mistake is reported in one ``ConfigError``, each with its key, its value and
-what is allowed. Each setting remembers where it came from (``Settings.origins``), which ``pagoda config show`` prints.
-
-Only ``load_settings`` reads the environment; it is given one, so that tests need not touch the real one.
-"""
+"""Settings: what can be set, section by section, as values that are passed down. They are read in ``configuration``."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
-import tomllib
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
 
-from pagoda.core.errors import ConfigError
-
-T = TypeVar("T")
-
-
-class Secret(str):
-    """A string that shows itself as ``***``; ``reveal()`` gives the value."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'" if self else "''"
-
-    def __str__(self) -> str:
-        return "***" if self else ""
-
-    def reveal(self) -> str:
-        """The secret itself."""
-        return str.__str__(self)
-
-
-def setting(
-    default: Any, doc: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
-) -> Any:
-    """A field of a settings section: its default, what it means, and the values that are allowed."""
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
-    if isinstance(default, dict | list):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from pagoda.core.pool_settings import PoolSettings
+from pagoda.core.setting_values import ByteSize, Secret
+from pagoda.core.settings_field import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """``[server]``: the HTTP service."""
 
-    host: str = setting("127.0.0.1", "Address to bind; without keys only loopback is allowed.")
+    host: str = setting("127.0.0.1", "Address to bind; off loopback every request needs a key.")
     port: int = setting(8000, "Port to bind; 0 takes a free one.", low=0, high=65535)
+    workers: int = setting(1, "Processes that serve requests, behind one port.", low=1, high=256)
+    instances: str = setting(
+        "single",
+        "Whether further services share keys, limits and cache with this one; several needs PostgreSQL and Redis.",
+        choices=("single", "several"),
+    )
     root_path: str = setting("", "URL path under which a proxy serves Pagoda, for example /pagoda.")
     cors_origins: tuple[str, ...] = setting((), "Origins whose pages may call the API; empty closes it to other sites.")
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "Addresses or networks of proxies whose X-Forwarded-For names the client."
+    )
     max_body_bytes: int = setting(16 * 1024 * 1024, "Largest request body, bytes.", low=1024)
+    max_file_bytes: int = setting(200 * 1024 * 1024, "Largest upload to /v1/files, bytes.", low=1024)
     keepalive_seconds: float = setting(
         15.0, "Silence after which a stream gets a keep-alive comment, seconds.", low=0.05
+    )
+    drain_grace_seconds: float = setting(
+        0.0,
+        "Time from the wish to end until the gate shuts; behind a proxy more than it keeps idle connections, seconds.",
+        low=0,
     )
     drain_seconds: float = setting(30.0, "Longest wait for requests in flight at shutdown, seconds.", low=0)
     metrics: bool = setting(True, "Serve Prometheus metrics at /metrics.")
@@ -86,6 +61,8 @@ class Models:
     ca_bundle: str = setting("", "PEM file with a private certificate authority.")
     proxy: str = setting("", "HTTP(S) proxy for downloads; empty uses the environment's HTTPS_PROXY.")
     offline: bool = setting(False, "Never touch the network for models.")
+    preload: tuple[str, ...] = setting((), "Models to load when the service starts.")
+    pinned: tuple[str, ...] = setting((), "Models to load at start and never to remove from memory for others.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +70,151 @@ class Engines:
     """``[engines]``: the processes that run models."""
 
     threads: int = setting(0, "Threads an engine computes with; 0 means all physical cores, shared out.", low=0)
-    parallel: int = setting(4, "Requests one local engine computes at once.", low=1, high=256)
+    parallel: int = setting(
+        0, "Requests one local engine computes at once; 0 means the engine's choice (llamacpp: 4).", low=0, high=1024
+    )
     context: int = setting(0, "Context of one request, tokens; 0 means the model's own, at most 4096.", low=0)
+    kv_type: str = setting(
+        "f16", "How keys and values are kept: q8_0 takes half the memory of f16.", choices=("f16", "q8_0")
+    )
+    memory: ByteSize = setting(
+        ByteSize(0), "Memory that all engines together may fill, such as 12GB; 0 means 80 % of the machine's.", low=0
+    )
+    gpu_memory: ByteSize = setting(
+        ByteSize(0), "GPU memory that all engines together may fill; 0 means 92 % of what the GPUs have.", low=0
+    )
+    idle_seconds: float = setting(0.0, "Idle time after which a model leaves memory, seconds; 0 means never.", low=0)
+    swap_seconds: float = setting(
+        15.0, "Time that a busy model keeps its memory while another waits for it, seconds.", low=0
+    )
     start_seconds: float = setting(120.0, "Longest wait for an engine to become ready, seconds.", low=1)
     spin: int = setting(
         1000, "Rounds an engine's idle thread spins before it sleeps; more is faster alone, slow beside others.", low=0
     )
+    device: str = setting(
+        "auto",
+        "Where the transformers engine computes; auto takes CUDA if it is there.",
+        choices=("auto", "cpu", "cuda"),
+    )
+    dtype: str = setting(
+        "auto",
+        "Number type of the transformers engine; auto: float32 on a CPU, bfloat16 on CUDA.",
+        choices=("auto", "float32", "float16", "bfloat16"),
+    )
+    vllm_arguments: tuple[str, ...] = setting((), "Further arguments of vLLM's server, for example -O1.")
     retry_seconds: float = setting(1.0, "First wait before a crashed engine is started again; doubles.", low=0.01)
     request_seconds: float = setting(
         600.0, "Longest silence of an engine in one request before it counts as failed, seconds.", low=1
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """``[admission]``: who is served when more is asked than can be done."""
+
+    queue: int = setting(512, "Requests that may wait for a model; further ones are refused.", low=1)
+    wait_seconds: float = setting(
+        300.0, "Longest wait for a turn, seconds; 0 means no limit. Batch work may wait longer.", low=0
+    )
+    aging_seconds: float = setting(
+        60.0, "Wait after which a request counts as one class more urgent, seconds; 0: never.", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """``[routing]``: how the replicas of pools are watched, and how often a request is tried."""
+
+    attempts: int = setting(3, "Replicas that one request is tried on at most.", low=1, high=20)
+    retry_share: float = setting(0.2, "Retries in relation to requests, beyond a small constant.", low=0, high=1)
+    backoff_seconds: float = setting(0.05, "Longest first wait before a retry, seconds; doubles.", low=0, high=10)
+    health_seconds: float = setting(1.0, "Time between two looks at each replica, seconds.", low=0.02, high=60)
+    silence_seconds: float = setting(
+        3.0, "Silence after which a busy replica is suspected, seconds; more where its own pace is slower.", low=0.05
+    )
+    misses: int = setting(3, "Looks in a row that must find a replica silent before it leaves its pool.", low=1)
+    timeouts: int = setting(3, "Timeouts in a row that open a replica's circuit.", low=1)
+    failures: int = setting(5, "Failures in a row that open a replica's circuit.", low=1)
+    open_seconds: float = setting(
+        2.0, "How long a circuit stays open before one request probes it, seconds; doubles up to a minute.", low=0.01
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """``[cache]``: answers kept for equal questions."""
+
+    enabled: bool = setting(True, "Keep answers and give them again to equal requests.")
+    routes: dict[str, str] = setting(
+        {},
+        "What is kept, by endpoint or purpose (* for all others, else deterministic).",
+        choices=("deterministic", "always", "never", "semantic"),
+    )
+    ttl_seconds: float = setting(3600.0, "How long an answer is kept, seconds.", low=1)
+    max_bytes: int = setting(256 * 1024 * 1024, "Memory for answers kept in the service process, bytes.", low=1024)
+    redis_url: Secret = setting(Secret(""), "Redis that keeps the answers of several services, redis://...")
+    redis_seconds: float = setting(0.05, "Longest wait for Redis in a request, seconds.", low=0.001, high=5)
+    semantic_max_false_hits: float = setting(
+        0.01, "Share of different questions that may get another's answer, on routes set to semantic.", low=0, high=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """``[keys]``: who may ask."""
+
+    admin_key: Secret = setting(
+        Secret(""), "Key that may do everything, kept nowhere else; at least 16 characters.", env="PAGODA_ADMIN_KEY"
+    )
+    refresh_seconds: float = setting(
+        5.0, "How often keys in memory are renewed: a key revoked elsewhere works this long.", low=0.05
+    )
+    stale_seconds: float = setting(
+        600.0, "How long keys in memory go on working while the database does not answer, seconds.", low=0
+    )
+    lookup_seconds: float = setting(
+        2.0, "Longest wait for the database in a request whose key is not in memory, seconds.", low=0.01
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """``[limits]``: how the limits of keys and teams are held."""
+
+    redis_url: Secret = setting(Secret(""), "Redis that counts for several services, redis://...; empty: this process.")
+    redis_seconds: float = setting(0.05, "Longest wait for Redis in a request, seconds.", low=0.001, high=5)
+    when_store_is_gone: str = setting(
+        "refuse",
+        "What happens to limited requests while Redis or the database is gone; allow counts in this process alone.",
+        choices=("refuse", "allow"),
+    )
+    lease_seconds: float = setting(
+        60.0, "Silence after which a service counts as dead and what it held is charged, seconds.", low=5, high=3600
+    )
+    write_seconds: float = setting(0.5, "How often usage is written to the database, seconds.", low=0.05, high=60)
+    answer_tokens: int = setting(
+        4096, "Longest answer to a limited request that names no max_tokens; its worst case is reserved.", low=1
+    )
+    template_tokens: int = setting(128, "Tokens that a chat template may add by itself, for the worst case.", low=0)
+    charge_cache_hits: bool = setting(False, "Charge answers from the response cache like computed ones.")
+    metrics_by_key: bool = setting(False, "Label metrics of usage with the key too, not only with the team.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """``[prices]``: what tokens cost."""
+
+    currency: str = setting("USD", "Currency of all prices and budgets.")
+    models: dict[str, str] = setting(
+        {}, "Price of a million tokens by model id, input/cached/output such as 0.15/0.075/0.60; * is for all others."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """``[client]``: Pagoda as a client of a service at another address."""
+
+    key: Secret = setting(Secret(""), "Key that connect() and commands send to another service.", env="PAGODA_API_KEY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +232,27 @@ class Log:
 
     level: str = setting("info", "Least important level shown.", choices=("debug", "info", "warning", "error"))
     format: str = setting("text", "Text for people or one JSON object a line.", choices=("text", "json"))
+    access: str = setting(
+        "all",
+        "Requests that get a line: all (but health and metrics), or only those that failed.",
+        choices=("off", "errors", "all"),
+    )
+    content: str = setting(
+        "off", "Prompts and answers to keep in the database, secrets masked.", choices=("off", "errors", "all")
+    )
+    content_days: float = setting(30.0, "How long prompts and answers are kept, days.", low=0.001)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """``[telemetry]``: what is told to monitoring."""
+
+    goodput_first_token_seconds: float = setting(
+        2.0, "Longest time to the first text of an answer that counts as good (llm_goodput_requests_total).", low=0.001
+    )
+    goodput_token_seconds: float = setting(
+        0.2, "Longest mean time between pieces of an answer that counts as good.", low=0.001
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +264,19 @@ class Settings:
     defaults: Defaults = Defaults()
     models: Models = Models()
     engines: Engines = Engines()
+    admission: Admission = Admission()
+    routing: Routing = Routing()
+    cache: Cache = Cache()
+    keys: Keys = Keys()
+    client: Client = Client()
+    limits: Limits = Limits()
+    prices: Prices = Prices()
     storage: Storage = Storage()
     log: Log = Log()
+    telemetry: Telemetry = Telemetry()
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting that is not a default came from, by dotted key."""
+    pools: Mapping[str, PoolSettings] = field(default_factory=dict)
 
     @property
     def models_directory(self) -> Path:
@@ -145,205 +287,3 @@ class Settings:
     def runs_directory(self) -> Path:
         """Where runs keep their folders."""
         return self.home / "runs"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: its dotted key, environment name, type, default and rule."""
-
-    key: str
-    env: str
-    annotation: Any
-    default: Any
-    doc: str
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-
-
-_SECTIONS: dict[str, Any] = {
-    item.name: item.default_factory if item.default is dataclasses.MISSING else type(item.default)
-    for item in dataclasses.fields(Settings)
-    if item.name not in ("home", "origins")
-}
-
-
-def options() -> Iterator[Option]:
-    """All settings, in the order of their sections."""
-    for section, kind in _SECTIONS.items():
-        hints = typing.get_type_hints(kind)
-        for item in dataclasses.fields(kind):
-            default = getattr(kind(), item.name)
-            yield Option(
-                f"{section}.{item.name}",
-                f"PAGODA_{section}_{item.name}".upper(),
-                hints[item.name],
-                default,
-                **item.metadata,
-            )
-
-
-def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Settings:
-    """Read all sources and give the effective settings.
-
-    ``flags`` maps dotted keys to values given on the command line (``None`` values are skipped); ``directory`` is
-    where ``pagoda.toml`` is looked for first. Raises ``ConfigError`` with every mistake.
-    """
-    known = {option.key: option for option in options()}
-    mistakes: list[str] = []
-    found: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-
-    def take(key: str, raw: Any, origin: str) -> None:
-        option = known[key]
-        try:
-            found[key] = _convert(option, raw)
-            origins[key] = origin
-        except ValueError as error:
-            shown = "***" if option.annotation is Secret else repr(raw)
-            mistakes.append(f"{key} = {shown} (from {origin}): {error}")
-
-    file_home = None
-    for path in (directory / "pagoda.toml", _config_home(environ) / "pagoda.toml"):
-        if path.is_file():
-            file_home = _read_file(path, known, take, mistakes)
-            break
-    for option in known.values():
-        if option.env in environ:
-            take(option.key, environ[option.env], f"environment {option.env}")
-    _refuse_unknown_environment(environ, {option.env for option in known.values()}, mistakes)
-    for key, value in flags.items():
-        if value is not None:
-            take(key, value, "command line")
-    if mistakes:
-        raise ConfigError(mistakes)
-    home, origins["home"] = _home(environ, file_home)
-    sections = {
-        name: kind(**{key.partition(".")[2]: value for key, value in found.items() if key.startswith(name + ".")})
-        for name, kind in _SECTIONS.items()
-    }
-    return Settings(home=home, origins=types.MappingProxyType(origins), **sections)
-
-
-def _config_home(environ: Mapping[str, str]) -> Path:
-    base = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
-    return Path(base).expanduser() / "pagoda"
-
-
-def _home(environ: Mapping[str, str], from_file: str | None) -> tuple[Path, str]:
-    if chosen := environ.get("PAGODA_HOME"):
-        return Path(chosen).expanduser().absolute(), "environment PAGODA_HOME"
-    if from_file:
-        return Path(from_file).expanduser().absolute(), "pagoda.toml"
-    base = environ.get("XDG_DATA_HOME") or f"{environ.get('HOME', '~')}/.local/share"
-    return Path(base).expanduser().absolute() / "pagoda", "default"
-
-
-def _read_file(path: Path, known: Mapping[str, Option], take: Any, mistakes: list[str]) -> str | None:
-    """Hand every value of the file to ``take``; give the ``home`` it names, if any."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        mistakes.append(f"{path} cannot be read: {error}")
-        return None
-    home: Any = content.pop("home", None)
-    if home is not None and not isinstance(home, str):
-        mistakes.append(f"home = {home!r} (from {path}): must be a path")
-        home = None
-    for section, values in content.items():
-        if section not in _SECTIONS or not isinstance(values, dict):
-            mistakes.append(f"[{section}] (from {path}): there is no such section{_meant(section, _SECTIONS)}")
-            continue
-        for name, value in values.items():
-            key = f"{section}.{name}"
-            if key in known:
-                take(key, value, str(path))
-            else:
-                mistakes.append(f"{key} (from {path}): there is no such setting{_meant(key, known)}")
-    return str(home) if home is not None else None
-
-
-def _refuse_unknown_environment(environ: Mapping[str, str], known: set[str], mistakes: list[str]) -> None:
-    """A misspelt ``PAGODA_SERVER_PROT`` must not pass unseen; names outside our sections belong to other tools."""
-    prefixes = tuple(f"PAGODA_{section.upper()}_" for section in _SECTIONS)
-    for name in sorted(environ):
-        if name.startswith(prefixes) and name not in known:
-            mistakes.append(f"{name} (from environment): there is no such setting{_meant(name, known)}")
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _convert(option: Option, raw: Any) -> Any:
-    """Give ``raw`` (text from the environment or a flag, or a TOML value) the option's type; check its rule."""
-    kind = get_origin(option.annotation) or option.annotation
-    value = _parsers[kind](raw)
-    if option.choices and value not in option.choices:
-        raise ValueError("must be one of " + ", ".join(option.choices))
-    if option.low is not None and value < option.low:
-        raise ValueError(f"must be at least {option.low:g}")
-    if option.high is not None and value > option.high:
-        raise ValueError(f"must be at most {option.high:g}")
-    if kind is tuple:
-        inner = get_args(option.annotation)[0]
-        return tuple(inner(item) for item in value)
-    return value
-
-
-def _bool(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if isinstance(raw, str) and raw.lower() in words:
-        return words[raw.lower()]
-    raise ValueError("must be true or false")
-
-
-def _number(raw: Any, kind: type[T], what: str) -> T:
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str) or (kind is int and isinstance(raw, float)):
-        raise ValueError(f"must be {what}")
-    try:
-        value = kind(raw)  # type: ignore[call-arg]
-    except ValueError:
-        raise ValueError(f"must be {what}") from None
-    if not math.isfinite(value):  # type: ignore[arg-type]
-        raise ValueError(f"must be {what}")
-    return value
-
-
-def _text(raw: Any, kind: type[str] = str) -> str:
-    if not isinstance(raw, str):
-        raise ValueError("must be text")
-    return kind(raw)
-
-
-def _list(raw: Any) -> list[str]:
-    if isinstance(raw, str):
-        return [item.strip() for item in raw.split(",") if item.strip()]
-    if isinstance(raw, list | tuple) and all(isinstance(item, str) for item in raw):
-        return list(raw)
-    raise ValueError("must be a list of texts")
-
-
-def _table(raw: Any) -> dict[str, str]:
-    if isinstance(raw, str):
-        pairs = [item.partition("=") for item in _list(raw)]
-        if any(not sign or not key.strip() for key, sign, _ in pairs):
-            raise ValueError("must be name=model pairs separated by commas")
-        return {key.strip(): value.strip() for key, _, value in pairs}
-    if isinstance(raw, dict) and all(isinstance(value, str) for value in raw.values()):
-        return dict(raw)
-    raise ValueError("must be a table of texts")
-
-
-_parsers: dict[Any, Any] = {
-    bool: _bool,
-    int: lambda raw: _number(raw, int, "a whole number"),
-    float: lambda raw: _number(raw, float, "a number"),
-    str: _text,
-    Secret: lambda raw: _text(raw, Secret),
-    tuple: _list,
-    dict: _table,
-}

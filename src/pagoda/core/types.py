@@ -6,7 +6,8 @@ Values only: frozen dataclasses without behaviour that could need another module
 
 from __future__ import annotations
 
-import uuid
+import os
+import random
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,12 +21,24 @@ Message: TypeAlias = Mapping[str, Json]
 
 Purpose: TypeAlias = Literal["answer", "judge", "guard", "evaluation", "batch", "ingestion", "internal"]
 InputKind: TypeAlias = Literal["raw", "query", "passage"]
+CacheUse: TypeAlias = Literal["hit", "miss", "bypass"]
+CacheWish: TypeAlias = Literal["default", "use", "refresh", "bypass", "only"]
+"""``use`` takes and keeps answers that are drawn at random too, ``only`` never asks the engine."""
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+Reasoning: TypeAlias = Literal["separate", "hidden", "inline"]
+"""What becomes of the text by which a model thinks: a field of its own, nothing, or a part of the text as written."""
+
+
+_random = random.Random()  # asking the system for randomness costs each request more than all else that names it
+os.register_at_fork(after_in_child=_random.seed)
+
+PRIORITIES: Mapping[str, int] = {"interactive": 0, "normal": 10, "batch": 20}
+"""The named priorities of calls; any whole number from 0 to 99 is one."""
 
 
 def new_id(prefix: str) -> str:
-    """A fresh identifier such as ``chatcmpl-3f2c...``: the prefix and 128 random bits."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+    """A fresh identifier such as ``chatcmpl-3f2c...``: the prefix and 128 random bits. Unique, not secret."""
+    return f"{prefix}-{_random.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +51,22 @@ class Call:
 
     request_id: str = field(default_factory=lambda: new_id("req"))
     tenant: str = "local"
+    """The team that asks; answers in the cache and turns in the queue are kept apart by it."""
     key_id: str | None = None
+    """The key that asks and whose limits hold; ``None``: this machine's own user, or Pagoda itself."""
+    user: str | None = None
+    """Whom the client says it asks for."""
     deadline: float | None = None
     """Unix time in seconds after which the answer is useless; ``None`` means no limit."""
-    priority: Literal["interactive", "normal", "batch"] = "normal"
+    priority: int = 10
+    """Smaller is sooner; ``PRIORITIES`` names the usual ones."""
     purpose: Purpose = "answer"
-    account: str | None = None
-    """The budget that pays; ``None`` means the key's own."""
     guards: Literal["default", "none"] = "default"
-    cache: Literal["default", "bypass", "refresh"] = "default"
+    route: str = ""
+    """The endpoint that was asked, such as ``/v1/chat/completions``; empty for programs."""
+    cache: CacheWish = "default"
+    cache_max_age: float | None = None
+    """Oldest cached answer that will do, seconds."""
     parent: str | None = None
 
 
@@ -93,6 +113,8 @@ class Generation:
     """Continue the last (assistant) message instead of answering it."""
     echo: bool = False
     """Completions only: the answer starts with the prompt."""
+    reasoning: Reasoning = "separate"
+    """Chat only: where a model that thinks before it answers puts that text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +136,8 @@ class Started:
     model: str
     engine: str
     warnings: tuple[str, ...] = ()
+    cache: CacheUse = "bypass"
+    """``hit``: no engine computed this for this call, which is therefore charged nothing by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +156,8 @@ class Finish:
 
     index: int
     reason: FinishReason
+    stop: str | None = None
+    """The stop sequence that ended it, where the engine tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +167,8 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the completion's tokens, those spent on thinking, counted in the pieces that the engine sent."""
 
 
 Event: TypeAlias = Started | Delta | Finish | Usage
@@ -166,6 +194,8 @@ class Embeddings:
     dimensions: int
     prompt_tokens: int
     engine: str = ""
+    cache: CacheUse = "bypass"
+    """``hit``: no engine computed this for this call."""
 
     def floats(self) -> list[list[float]]:
         """The vectors as lists of numbers."""
@@ -238,6 +268,12 @@ class Tokenize:
     model: str
     text: str | None = None
     messages: tuple[Message, ...] | None = None
+    continue_final: bool = False
+    """The last (assistant) message is to be continued: it stays open."""
+    special: bool = False
+    """Text only: with the tokens that the model puts around a prompt, and reading those that are written out in it."""
+    pieces: bool = False
+    """Also the text of each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,3 +283,21 @@ class Tokens:
     model: str
     ids: tuple[int, ...]
     context: int | None = None
+    pieces: tuple[str, ...] | None = None
+    """The text of each token if asked for; one that is part of a character shows as U+FFFD."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detokenize:
+    """A request for the text of token ids."""
+
+    model: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """The text of token ids; bytes that make no character show as U+FFFD."""
+
+    model: str
+    text: str

@@ -18,7 +18,7 @@ from pagoda.core.errors import InvalidRequest, StoreError
 from pagoda.core.runs import files
 from pagoda.core.runs.metrics import Summary, read_metrics, summarize
 from pagoda.core.runs.record import check_config
-from pagoda.core.settings import Secret
+from pagoda.core.setting_values import Secret
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagoda.core.configuration import Option, load_settings, options
 from pagoda.core.errors import ConfigError
-from pagoda.core.settings import Option, Secret, Settings, load_settings, options
+from pagoda.core.setting_values import Secret
+from pagoda.core.settings import Settings
 
 OPTIONS = list(options())
 NUMBERS = [option for option in OPTIONS if option.annotation in (int, float)]
@@ -74,7 +76,8 @@ def test_every_default_can_be_given_as_text(option: Option, tmp_path: Path) -> N
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_every_option_says_what_it_means(option: Option) -> None:
     assert option.doc.endswith(".")
-    assert option.env == "PAGODA_" + option.key.upper().replace(".", "_")
+    own_names = {"keys.admin_key": "PAGODA_ADMIN_KEY", "client.key": "PAGODA_API_KEY"}
+    assert option.env == own_names.get(option.key, "PAGODA_" + option.key.upper().replace(".", "_"))
 
 
 def test_the_later_source_wins_and_is_remembered(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_home(toml: str, environ: dict[str, str], home: str, origin: str, tmp_pa
 def test_all_mistakes_are_reported_together_with_value_origin_and_rule(tmp_path: Path) -> None:
     toml = "[server]\nport = 99999\nmetrics = 'perhaps'\n[engines]\nthreads = 1.5\n[log]\nlevel = 'loud'\n"
     environ = {"PAGODA_SERVER_DRAIN_SECONDS": "soon", "PAGODA_MODELS_ALIASES": "gpt"}
-    found = mistakes(tmp_path, toml, environ, {"engines.parallel": "0"})
+    found = mistakes(tmp_path, toml, environ, {"engines.parallel": "-1"})
     file = tmp_path / "pagoda.toml"
     assert found == (
         f"server.port = 99999 (from {file}): must be at most 65535",
@@ -151,7 +154,7 @@ def test_all_mistakes_are_reported_together_with_value_origin_and_rule(tmp_path:
         f"log.level = 'loud' (from {file}): must be one of debug, info, warning, error",
         "server.drain_seconds = 'soon' (from environment PAGODA_SERVER_DRAIN_SECONDS): must be a number",
         "models.aliases = 'gpt' (from environment PAGODA_MODELS_ALIASES): must be name=model pairs separated by commas",
-        "engines.parallel = '0' (from command line): must be at least 1",
+        "engines.parallel = '-1' (from command line): must be at least 0",
     )
     message = str(ConfigError(found))
     assert message.startswith("7 settings are wrong:")

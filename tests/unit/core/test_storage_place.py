@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagoda.core.errors import ConfigError, StoreError
-from pagoda.core.settings import Secret, Settings, Storage
+from pagoda.core.setting_values import Secret
+from pagoda.core.settings import Settings, Storage
 from pagoda.core.storage.address import address_of
 from pagoda.core.storage.place import is_network, mount_of
 from pagoda.core.storage.store import open_store

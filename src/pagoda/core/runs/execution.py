@@ -116,8 +116,11 @@ class _Execution:
         else:
             lines = str(error).strip().splitlines()
             sentence = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        run = self._end(run, "failed", error=sentence)
-        append_log(self.directory, "".join(traceback.format_exception(error)).rstrip())
+        self._release_reserve()
+        try:  # before the status: whoever sees the end finds its reason
+            append_log(self.directory, "".join(traceback.format_exception(error)).rstrip())
+        finally:
+            run = self._end(run, "failed", error=sentence)
         return run
 
     def _end(self, run: Run, status: Status, *, error: str | None = None, result: Json = None) -> Run:

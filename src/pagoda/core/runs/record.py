@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.runs.process import Process
-from pagoda.core.settings import Secret
+from pagoda.core.setting_values import Secret
 from pagoda.core.types import Json
 
 Status: TypeAlias = Literal["created", "running", "done", "failed", "cancelled", "interrupted", "broken"]

@@ -85,3 +85,203 @@ class RunRecord(Record):
     pid: Mapped[int | None]
     host: Mapped[str | None] = mapped_column(String(300))
     heartbeat: Mapped[datetime | None]
+
+
+class FileRecord(Record):
+    """A file that was uploaded or made by a batch; its content is ``files/<id>`` in ``PAGODA_HOME``."""
+
+    __tablename__ = "files"
+    __table_args__ = (Index(None, "created"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    filename: Mapped[str] = mapped_column(String(500))
+    purpose: Mapped[str] = mapped_column(String(32))
+    bytes: Mapped[int]
+    created: Mapped[datetime]
+    tenant: Mapped[str] = mapped_column(String(64), server_default="local")
+    """The team whose file it is; for others it does not exist."""
+
+
+class BatchRecord(Record):
+    """A batch that was asked for over HTTP; how it stands is in the directory of its run."""
+
+    __tablename__ = "batches"
+    __table_args__ = (Index(None, "created"), Index(None, "input_file_id"))
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(96))
+    endpoint: Mapped[str] = mapped_column(String(64))
+    input_file_id: Mapped[str] = mapped_column(String(64))
+    output_file_id: Mapped[str] = mapped_column(String(64))
+    error_file_id: Mapped[str] = mapped_column(String(64))
+    """Both are settled from the beginning and become files when there is something in them and the batch has ended."""
+    created: Mapped[datetime]
+    expires: Mapped[datetime]
+    cancelling: Mapped[datetime | None]
+    ended: Mapped[bool]
+    """Its files have been entered; nothing changes any more."""
+    labels: Mapped[dict[str, Any]]
+    tenant: Mapped[str] = mapped_column(String(64), server_default="local")
+
+
+class KeyRecord(Record):
+    """A key. Its secret is not here: only a hash of it."""
+
+    __tablename__ = "keys"
+    __table_args__ = (Index(None, "secret_hash", unique=True), Index(None, "previous_hash"), Index(None, "name"))
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    team: Mapped[str] = mapped_column(String(64))
+    shown: Mapped[str] = mapped_column(String(16))
+    """The first characters of the secret, by which its owner knows it in a list."""
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    previous_hash: Mapped[str | None] = mapped_column(String(64))
+    previous_until: Mapped[datetime | None]
+    """A secret that was rotated away goes on working until then."""
+    scopes: Mapped[str] = mapped_column(String(100))
+    """Words with spaces between them."""
+    models: Mapped[dict[str, Any] | None]
+    """``{"ids": [...]}``; null: all."""
+    priority: Mapped[int]
+    limits: Mapped[dict[str, Any]]
+    created: Mapped[datetime]
+    expires: Mapped[datetime | None]
+    revoked: Mapped[datetime | None]
+    last_used: Mapped[datetime | None]
+    """To the minute or so; never later than the truth."""
+
+
+class TeamRecord(Record):
+    """The limits that all keys of a team share; a team without any has no row."""
+
+    __tablename__ = "teams"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    limits: Mapped[dict[str, Any]]
+
+
+class AuditRecord(Record):
+    """Something that was done, or refused, with keys or with the service. Never holds a secret."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    who: Mapped[str] = mapped_column(String(64))
+    """The id of a key, or ``local``: this machine's own user."""
+    address: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(100))
+    subject: Mapped[str] = mapped_column(String(300))
+    outcome: Mapped[str] = mapped_column(String(32))
+
+
+class UsageRecord(Record):
+    """What one call used, or several of the same kind that were written together while the database was away."""
+
+    __tablename__ = "usage"
+    __table_args__ = (Index(None, "day", "key_id"), Index(None, "request_id"), Index(None, "holder"))
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    day: Mapped[str] = mapped_column(String(10))
+    """In UTC, as ``2026-11-22``."""
+    key_id: Mapped[str] = mapped_column(String(64))
+    """``local`` for this machine's own user and Pagoda itself."""
+    team: Mapped[str] = mapped_column(String(200))
+    model: Mapped[str] = mapped_column(String(500))
+    endpoint: Mapped[str] = mapped_column(String(200))
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    money: Mapped[int]
+    """In billionths of the currency that the price table is written in."""
+    status: Mapped[str] = mapped_column(String(64))
+    estimated: Mapped[bool]
+    """Not counted by an engine: the worst case, or what was seen before the call broke off."""
+    request_id: Mapped[str] = mapped_column(String(128))
+    holder: Mapped[str | None] = mapped_column(String(200))
+    """The dead service whose slice of a budget this row charges."""
+    account: Mapped[str | None] = mapped_column(String(256))
+    period: Mapped[str | None] = mapped_column(String(10))
+
+
+class UsageDayRecord(Record):
+    """The sums of ``usage`` by day, key and model, kept with every row, so that reports need not read them all."""
+
+    __tablename__ = "usage_days"
+    __table_args__ = (Index(None, "key_id", "day"), Index(None, "team", "day"))
+
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    team: Mapped[str] = mapped_column(String(200), primary_key=True)
+    model: Mapped[str] = mapped_column(String(500), primary_key=True)
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    money: Mapped[int]
+    estimated_tokens: Mapped[int]
+    estimated_money: Mapped[int]
+
+
+class BudgetRecord(Record):
+    """An account's budget in a period: what is spent, and what services hold of it."""
+
+    __tablename__ = "budgets"
+
+    account: Mapped[str] = mapped_column(String(256), primary_key=True)
+    period: Mapped[str] = mapped_column(String(10), primary_key=True)
+    spent_tokens: Mapped[int]
+    spent_money: Mapped[int]
+    leased_tokens: Mapped[int]
+    leased_money: Mapped[int]
+
+
+class HolderRecord(Record):
+    """A service process that may hold slices of budgets."""
+
+    __tablename__ = "budget_holders"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    place: Mapped[str] = mapped_column(String(500))
+    """Machine and home: one process at a time lives there."""
+    seen: Mapped[datetime]
+    batch: Mapped[int]
+    """Number of its last batch of usage, so that none is written twice."""
+
+
+class LeaseRecord(Record):
+    """What one holder has of one budget."""
+
+    __tablename__ = "budget_leases"
+
+    holder: Mapped[str] = mapped_column(String(200), primary_key=True)
+    account: Mapped[str] = mapped_column(String(256), primary_key=True)
+    period: Mapped[str] = mapped_column(String(10), primary_key=True)
+    team: Mapped[str] = mapped_column(String(200))
+    tokens: Mapped[int]
+    money: Mapped[int]
+
+
+class ContentRecord(Record):
+    """What was said in one call, secrets masked; kept only where settings ask for it, and for as long."""
+
+    __tablename__ = "contents"
+    __table_args__ = (Index(None, "at"), Index(None, "key_id", "at"), Index(None, "user", "at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    request_id: Mapped[str] = mapped_column(String(128))
+    key_id: Mapped[str] = mapped_column(String(64))
+    team: Mapped[str] = mapped_column(String(200))
+    user: Mapped[str | None] = mapped_column(String(500))
+    """Whom the client says it asks for."""
+    model: Mapped[str] = mapped_column(String(500))
+    route: Mapped[str] = mapped_column(String(200))
+    status: Mapped[str] = mapped_column(String(64))
+    prompt: Mapped[str] = mapped_column(Text)
+    """Messages as JSON, or plain text."""
+    answer: Mapped[str] = mapped_column(Text)
