@@ -44,10 +44,15 @@ def test_list_shows_the_builtin_models_and_their_state(pagoda: Run) -> None:
     shown = pagoda("list")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
-    assert lines[0].split() == ["model", "task", "engine", "state", "size", "context", "from", "aliases"]
+    assert lines[0].split() == ["model", "task", "engine", "state", "size", "memory", "context", "from", "aliases"]
     assert lines[1].split()[:4] == ["smollm2-135m-instruct", "chat", "llamacpp", "absent"]
     rows = json.loads(pagoda("list", "--json", PAGODA_MODELS_ALIASES="gpt-4o-mini=smollm2-135m-instruct").stdout)
-    assert [row["id"] for row in rows] == ["smollm2-135m-instruct", "all-minilm-l6-v2", "multilingual-e5-small"]
+    assert [row["id"] for row in rows] == [
+        "smollm2-135m-instruct",
+        "smollm2-135m-instruct-hf",
+        "all-minilm-l6-v2",
+        "multilingual-e5-small",
+    ]
     assert rows[0]["aliases"] == ["gpt-4o-mini"]
 
 

@@ -10,7 +10,8 @@ from pagoda.core.errors import ContextTooLong, ModelTimeout, Overloaded, Rejecte
 from pagoda.core.types import Embed
 from pagoda.model.catalog.entry import EmbeddingForm, ModelEntry, RemoteAddress
 from pagoda.model.engines.contract import Profile, Room
-from pagoda.model.engines.openai import OpenAIEngine, keywords
+from pagoda.model.engines.openai import OpenAIEngine
+from pagoda.model.engines.schema import keywords
 
 ROOM = Room(threads=1, parallel=1, context=0)
 FORM = EmbeddingForm(query_prefix="query: ", passage_prefix="passage: ", normal_form="NFKC")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -16,6 +18,22 @@ from pagoda.model.catalog.inspection import complete_entry
 from pagoda.model.catalog.reference import HubReference, check_id, parse_reference, path_id
 
 ALIAS_STEPS = 8
+_LOOK_SECONDS = 0.5
+"""How long an entry that was changed in place may go unseen."""
+
+
+class _Known:
+    """The entries as they were at one look, by id, and by every name they answer to."""
+
+    def __init__(self, changed: int, until: float, entries: dict[str, ModelEntry]) -> None:
+        self.changed = changed
+        self.until = until
+        self.entries = entries
+        self.holders: dict[str, ModelEntry] = {}
+        for entry in entries.values():
+            if not entry.internal:
+                for name in (entry.id, *entry.aliases):
+                    self.holders.setdefault(name, entry)
 
 
 class Catalog:
@@ -27,6 +45,8 @@ class Catalog:
     def __init__(self, directory: Path, aliases: Mapping[str, str] | None = None) -> None:
         self._entries_directory = directory / "entries"
         self._aliases = dict(aliases or {})
+        self._guests: dict[str, ModelEntry] = {}
+        self._known: _Known | None = None
         self._parsed: dict[Path, tuple[tuple[int, int, int], ModelEntry]] = {}
         text = resources.files(__package__).joinpath("builtin.yaml").read_text(encoding="utf-8")
         self._builtin = {
@@ -46,12 +66,21 @@ class Catalog:
         """The other names of an entry."""
         return [*entry.aliases, *(name for name, target in self._aliases.items() if target == entry.id)]
 
-    def resolve(self, name: str) -> ModelEntry:
+    def resolve(self, name: str, among: Collection[str] | None = None) -> ModelEntry:
         """The known model of that id or alias; ``NotFound`` names those there are.
 
-        Safe for names that come from clients: it reaches neither the file system nor a hub.
+        Safe for names that come from clients: it reaches neither the file system nor a hub. Where ``among`` gives ids,
+        no other model exists, in what is said either.
         """
-        return self._resolve(name, 0)
+        if among is None:
+            return self._resolve(name, 0)
+        try:
+            entry = self._resolve(name, 0)
+        except NotFound:
+            raise self._unknown(name, among) from None
+        if entry.id not in among:
+            raise self._unknown(name, among)
+        return entry
 
     def refer(self, reference: str) -> ModelEntry:
         """Like ``resolve``; a Hugging Face id or a local path also gives an entry, although the catalog has none.
@@ -68,11 +97,8 @@ class Catalog:
 
     def find(self, id: str) -> ModelEntry:
         """The entry of exactly that id, raw material included."""
-        if id in self._builtin:
-            return self._builtin[id]
-        for entry in self._user_entries():
-            if entry.id == id:
-                return entry
+        if found := self._all().get(id):
+            return found
         raise self._unknown(id)
 
     def add(self, entry: ModelEntry, *, replace: bool = False) -> ModelEntry:
@@ -91,13 +117,21 @@ class Catalog:
         kept = dataclasses.replace(entry, builtin=False)
         with stored(f"The model {entry.id}", self._entries_directory):
             write_text(path, write_entry(kept))
+        self._known = None
         return kept
+
+    def lend(self, entry: ModelEntry) -> ModelEntry:
+        """Know an entry in this process only, in place of a kept one of its id; nothing is written."""
+        self._guests[check_id(entry.id)] = entry
+        self._known = None
+        return entry
 
     def remove(self, id: str) -> None:
         """Forget a model that the user added; its files are the store's to remove."""
         if id in self._builtin:
             raise InvalidRequest(f"{id} comes with Pagoda and stays in the catalog; only its files can be removed.")
         path = self._path(check_id(id))
+        self._known = None
         try:
             path.unlink()
         except FileNotFoundError:
@@ -123,20 +157,30 @@ class Catalog:
             return self._all().get(entry.id, entry)
 
     def _holder(self, name: str) -> ModelEntry | None:
-        for entry in self.entries():
-            if name == entry.id or name in entry.aliases:
-                return entry
-        return None
+        return self._look().holders.get(name)
 
-    def _unknown(self, name: str) -> NotFound:
-        there = [entry.id for entry in self.entries()] + list(self._aliases)
+    def _unknown(self, name: str, among: Collection[str] | None = None) -> NotFound:
+        if among is None:
+            there = [entry.id for entry in self.entries()] + list(self._aliases)
+        else:
+            there = [entry.id for entry in self.entries() if entry.id in among]
         close = difflib.get_close_matches(name, there, n=1)
         meant = f" Did you mean {close[0]}?" if close else ""
         message = f"There is no model {name!r}; there are {', '.join(there)}.{meant}"
         return NotFound(message, code="model_not_found", param="model")
 
     def _all(self) -> dict[str, ModelEntry]:
-        return {**self._builtin, **{entry.id: entry for entry in self._user_entries()}}
+        return self._look().entries
+
+    def _look(self) -> _Known:
+        """What is known. The files are looked at again when their folder has changed, and now and then for those that
+        were changed in place: every request asks, and reading the folder each time costs more than all else it does."""
+        moment, changed = time.monotonic(), _changed(self._entries_directory)
+        known = self._known
+        if known is None or known.changed != changed or moment >= known.until:
+            entries = {**self._builtin, **{entry.id: entry for entry in self._user_entries()}, **self._guests}
+            known = self._known = _Known(changed, moment + _LOOK_SECONDS, entries)
+        return known
 
     def _user_entries(self) -> Iterator[ModelEntry]:
         if not self._entries_directory.is_dir():
@@ -152,7 +196,7 @@ class Catalog:
                 yield entry
 
     def _read(self, path: Path) -> ModelEntry:
-        """The entry in a file, parsed again only when the file changed, since every request asks."""
+        """The entry in a file, parsed again only when the file changed."""
         about = path.stat()
         signature = (about.st_mtime_ns, about.st_size, about.st_ino)
         if path not in self._parsed or self._parsed[path][0] != signature:
@@ -161,6 +205,14 @@ class Catalog:
 
     def _path(self, id: str) -> Path:
         return self._entries_directory / f"{id}.yaml"
+
+
+def _changed(folder: Path) -> int:
+    """When something last came into the folder or left it; 0 where there is none."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _entry_for(reference: str) -> ModelEntry | None:

@@ -86,7 +86,34 @@ class Scripted:
     script: Mapping[str, object] = field(default_factory=dict)
 
 
-Source: TypeAlias = Wheel | HubFiles | Imported | LocalPath | Derived | RemoteAddress | Scripted
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""What PEFT writes, and what is read of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A PEFT adapter in a folder on this machine, for the entry ``base``, whose engine runs it."""
+
+    base: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """The files of another entry, for a further engine beside the one it has. Lives in no catalog."""
+
+    of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Several engines under one name (see ``pagoda.service.routing``); declared in settings, not in the catalog."""
+
+    members: tuple[str, ...] = ()
+    """What it was declared with: a model's name, with its address where it has one."""
+
+
+Source: TypeAlias = Wheel | HubFiles | Imported | LocalPath | Derived | RemoteAddress | Scripted | Adapter | Copy | Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +132,25 @@ class EmbeddingForm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningForm:
+    """How a chat model that thinks before it answers marks that text."""
+
+    separate: bool = True
+    """Tell it from the answer; off, the tags are text like any other."""
+    start: str = "<think>"
+    end: str = "</think>"
+    opened: bool = False
+    """The chat template writes the start tag itself, so that the answer begins within the thinking."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """One model of the catalog."""
 
     id: str
     task: Task
     engine: str
-    """Name of the engine kind: ``llamacpp``, ``remote``, ``fake``; later ``transformers``, ``vllm``."""
+    """Name of the engine kind: ``llamacpp``, ``transformers``, ``vllm``, ``remote``, ``fake``; ``pool`` for several."""
     source: Source
     description: Mapping[str, str] = field(default_factory=dict)
     """By language: ``en``, ``zh``."""
@@ -123,9 +162,19 @@ class ModelEntry:
     sampling: Mapping[str, float] = field(default_factory=dict)
     """The model's generation config (``temperature``, ``top_p``, ``top_k``, ``min_p``, ``repetition_penalty``)."""
     embedding: EmbeddingForm = EmbeddingForm()
+    reasoning: ReasoningForm = ReasoningForm()
     aliases: tuple[str, ...] = ()
     """Other names this entry answers to, such as its Hugging Face id."""
     builtin: bool = False
     """Comes with Pagoda; its files can be removed, the entry cannot."""
+    trust_remote_code: bool = False
+    """Run the Python code that the checkpoint brings along; only the user turns this on, for one model."""
+    optional: bool = False
+    """Comes with Pagoda, but is fetched or built only when named: large, or of use to few."""
     internal: bool = False
     """Only the raw material of derived entries: neither listed nor served."""
+
+
+def host_id(entry: ModelEntry) -> str:
+    """The id under which the entry's engine runs: its own, or its base's for an adapter."""
+    return entry.source.base if isinstance(entry.source, Adapter) else entry.id

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pagoda.core.errors import StoreError, UserError
 from pagoda.model.catalog.entry import (
+    Adapter,
     Derived,
     HubFiles,
     Imported,
@@ -31,6 +32,7 @@ SOURCES: dict[str, type[Source]] = {
     "derived": Derived,
     "remote": RemoteAddress,
     "scripted": Scripted,
+    "adapter": Adapter,
 }
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (*SOURCES.values(), ModelEntry)}
 _KINDS = {kind: name for name, kind in SOURCES.items()}

@@ -21,7 +21,7 @@ from pagoda.model.catalog.entry import Derived, FileSpec, HubFiles, ModelEntry, 
 from pagoda.model.catalog.entry_file import source_data
 from pagoda.model.catalog.hub import Hub, HubFile, HubRepository, matches
 from pagoda.model.catalog.hub_cache import cached_blob, cached_repository
-from pagoda.model.catalog.network import Network
+from pagoda.model.catalog.network import OFFLINE, Network
 from pagoda.model.catalog.recipes import find_recipe
 from pagoda.model.catalog.record import Record, deep_fault_in, describe_files
 from pagoda.model.catalog.reference import HubReference
@@ -74,7 +74,7 @@ def fetch_from_hub(
             if hub is None:
                 raise Unavailable(
                     f"{file.name} of {entry.id} is not on this machine and models.offline forbids fetching it.",
-                    code="offline",
+                    code=OFFLINE,
                     retryable=False,
                 )
             hub.fetch(repository, file, part, progress)
@@ -114,9 +114,8 @@ def derive(
     """Build the entry's file from the files in the folder ``origin``."""
     recipe = find_recipe(source.recipe)
     name = derived_name(source, origin_digest)
-    need_space(
-        folder, sum(path.stat().st_size for path in origin.rglob("*") if path.is_file()), f"The model {entry.id}"
-    )
+    read = sum(path.stat().st_size for path in origin.rglob("*") if path.is_file())
+    need_space(folder, int(read * recipe.growth), f"The model {entry.id}")
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder) as work:
         target = Path(work) / name
         with stored(f"The model {entry.id}", folder):

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pagoda.core.errors import Unavailable
-from pagoda.core.settings import Models, Secret
+from pagoda.core.setting_values import Secret
+from pagoda.core.settings import Models
+
+OFFLINE = "offline"
+"""Code of the error of a download that settings forbid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,6 @@ class Network:
             raise Unavailable(
                 f"{what} is not on this machine and models.offline forbids fetching it; turn that off, or bring its "
                 "files by hand with `pagoda models import`.",
-                code="offline",
+                code=OFFLINE,
                 retryable=False,
             )

@@ -17,6 +17,8 @@ from pagoda.core.settings import Settings
 from pagoda.model.catalog.catalog import Catalog
 from pagoda.model.catalog.disk import need_space, place, stored
 from pagoda.model.catalog.entry import (
+    ADAPTER_FILES,
+    Adapter,
     Derived,
     FileSpec,
     HubFiles,
@@ -156,6 +158,28 @@ def add_remote(catalog: Catalog, name: str, address: RemoteAddress, task: Task, 
     if not address.url.startswith(("http://", "https://")):
         raise InvalidRequest(f"The address {address.url!r} must begin with http:// or https://.", param="url")
     return catalog.add(ModelEntry(id=check_id(name), task=task, engine="remote", source=address, dimensions=dimensions))
+
+
+def add_adapter(shelf: Shelf, name: str, path: Path, base: str) -> ModelEntry:
+    """Add a PEFT adapter that lies in a folder; it answers under its own name, by the engine of its base."""
+    below = shelf.catalog.resolve(base)
+    if isinstance(below.source, Adapter) or below.task == "embedding":
+        what = "an adapter itself" if isinstance(below.source, Adapter) else "an embedding model"
+        raise InvalidRequest(f"{base} is {what}; name a model that generates text as the base.", param="base")
+    folder = path.expanduser().absolute()
+    for needed in ADAPTER_FILES:
+        if not (folder / needed).is_file():
+            pickled = " (its weights are a pickle, which is never loaded)" if any(folder.glob("*.bin")) else ""
+            raise InvalidRequest(f"{folder} is no adapter: it has no {needed}{pickled}.", param="adapter")
+    entry = ModelEntry(
+        id=check_id(name),
+        task=below.task,
+        engine=below.engine,
+        source=Adapter(base=below.id, path=str(folder)),
+        context=below.context,
+        sampling=below.sampling,
+    )
+    return shelf.catalog.add(entry)
 
 
 def discard(shelf: Shelf, name: str, progress: Progress = silent) -> tuple[ModelEntry, int]:

@@ -7,6 +7,7 @@ a path begins with ``/``, ``./``, ``../`` or ``~``, or ends with ``.gguf``.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def make_id(text: str) -> str:
 def parse_reference(text: str) -> HubReference | Path | None:
     """What ``text`` refers to outside the catalog; ``None`` when it has neither form."""
     if text.startswith(("/", "./", "../", "~", ".\\")) or Path(text).is_absolute():
-        return Path(text).expanduser().absolute()
+        return Path(os.path.expanduser(text)).absolute()
     if text.lower().endswith(".gguf") and ":" not in text:
         return Path(text).absolute()
     if (match := _REPOSITORY.fullmatch(text)) and ".." not in text:

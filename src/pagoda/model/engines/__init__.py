@@ -6,9 +6,12 @@ kind overrides only where its engine differs. Processes are started and watched 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import pagoda
 from pagoda.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 KINDS = {
     "llamacpp": "pagoda.model.engines.llamacpp:LlamaCpp",
+    "transformers": "pagoda.model.engines.transformers:Transformers",
+    "vllm": "pagoda.model.engines.vllm:Vllm",
     "remote": "pagoda.model.engines.remote:Remote",
     "fake": "pagoda.model.engines.fake:Fake",
 }
@@ -28,3 +33,18 @@ def engine_kind(name: str) -> EngineKind:
     module, _, attribute = KINDS[name].partition(":")
     kind: EngineKind = getattr(import_module(module), attribute)()
     return kind
+
+
+_DISTRIBUTIONS = {"llamacpp": ("xllamacpp",), "transformers": ("transformers", "torch"), "vllm": ("vllm",)}
+
+
+@cache
+def engine_version(name: str) -> str:
+    """The versions of what computes an engine kind's answers: this package, and the engine's own where it has one."""
+    found = [pagoda.__version__]
+    for distribution in _DISTRIBUTIONS.get(name, ()):
+        try:
+            found.append(f"{distribution} {version(distribution)}")
+        except PackageNotFoundError:  # an extra that is not installed computes nothing
+            continue
+    return ", ".join(found)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
-from pagoda.core.types import Embed, Embeddings, Event, Generation, Score, Scores, Tokenize, Tokens
+from pagoda.core.types import Detokenize, Embed, Embeddings, Event, Generation, Score, Scores, Text, Tokenize, Tokens
+from pagoda.model.catalog.disk import spell_bytes
 from pagoda.model.catalog.entry import ModelEntry
+
+KvType: TypeAlias = Literal["f16", "q8_0"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,23 +28,66 @@ class Profile:
     score: bool = True
     tokenize: bool = True
     continue_final: bool = True
+    token_frames: bool = False
+    """Whether a stream brings each token alone, so that its pieces tell how the text was split as it was drawn."""
     logit_bias: bool = True
+    adapters: bool = False
+    """Whether adapters of the model can be loaded while it runs (``adopt``)."""
     unenforced_keywords: frozenset[str] = frozenset()
     """JSON Schema keywords that pass through constrained output unenforced; answers are validated afterwards."""
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes in each pool of memory that a machine has: its own, and that of all its GPUs together."""
+
+    host: int = 0
+    gpu: int = 0
+
+    def __add__(self, other: Footprint) -> Footprint:
+        return Footprint(self.host + other.host, self.gpu + other.gpu)
+
+    def __sub__(self, other: Footprint) -> Footprint:
+        return Footprint(self.host - other.host, self.gpu - other.gpu)
+
+    def within(self, budget: Footprint) -> bool:
+        """Whether no pool of ``budget`` is passed."""
+        return self.host <= budget.host and self.gpu <= budget.gpu
+
+    def at_least(self, other: Footprint) -> Footprint:
+        """The larger of both, pool by pool."""
+        return Footprint(max(self.host, other.host), max(self.gpu, other.gpu))
+
+    def relieved_by(self, part: Footprint, budget: Footprint) -> bool:
+        """Whether a pool that passes ``budget`` shrinks when ``part`` goes."""
+        return (self.host > budget.host and part.host > 0) or (self.gpu > budget.gpu and part.gpu > 0)
+
+    def __str__(self) -> str:
+        if not self.gpu:
+            return spell_bytes(self.host)
+        return f"{spell_bytes(self.host)} and {spell_bytes(self.gpu)} of GPU memory"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What an engine needs, in bytes."""
+    """What an engine needs, in bytes. On a GPU weights and KV cache lie there, the overhead on the host."""
 
     weights: int
     kv_cache: int
     overhead: int
+    on_gpu: bool = False
 
     @property
     def total(self) -> int:
         """All of it."""
         return self.weights + self.kv_cache + self.overhead
+
+    @property
+    def footprint(self) -> Footprint:
+        """The same, pool by pool."""
+        if self.on_gpu:
+            return Footprint(host=self.overhead, gpu=self.weights + self.kv_cache)
+        return Footprint(host=self.total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +96,22 @@ class Room:
 
     threads: int
     parallel: int
+    """Requests computed at once; 0 means the kind's choice (``fitted``)."""
     context: int
     """Context of one request, tokens; 0 means the kind's choice for the model."""
+    kv_type: KvType = "f16"
+    """How a number of the KV cache is stored."""
+    gpu_memory: int = 0
+    """Bytes of GPU memory that all engines together may fill."""
     spin: int = 1000
     """Rounds an idle thread spins before it sleeps."""
     silence_seconds: float = 600.0
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``, for engines that can choose."""
+    dtype: str = "auto"
+    """``auto``, ``float32``, ``float16`` or ``bfloat16``, for engines that can choose."""
+    vllm_arguments: tuple[str, ...] = ()
+    """Further arguments of vLLM's server, as the operator gave them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +125,8 @@ class LaunchPlan:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    stop_seconds: float = 2.0
+    """How long the process may take to end once its standard input is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +137,18 @@ class Health:
     running: int
     waiting: int
     progress: int
+    counted: bool = True
+    """Whether it tells of its work; an address that does not says nothing by ``running`` and ``progress``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a running engine tells of its load; ``None`` where it does not tell."""
+
+    running: int
+    waiting: int
+    kv_used: float | None = None
+    """Share of the KV cache that requests under way fill, 0 to 1."""
 
 
 class Engine(Protocol):
@@ -103,8 +174,20 @@ class Engine(Protocol):
         """Token ids."""
         ...
 
+    async def adopt(self, adapter: ModelEntry) -> None:
+        """Load an adapter of this model unless it is; requests that name it are then answered with it."""
+        ...
+
+    async def detokenize(self, request: Detokenize) -> Text:
+        """The text of token ids."""
+        ...
+
     async def health(self) -> Health:
         """The engine's own word, without generating anything. Raises ``Unavailable`` when it does not answer."""
+        ...
+
+    async def vitals(self) -> Vitals | None:
+        """Its load, for metrics; ``None`` where it tells nothing of it. Raises ``ModelError``."""
         ...
 
     async def close(self) -> None:
@@ -113,13 +196,19 @@ class Engine(Protocol):
 
 
 class EngineKind(Protocol):
-    """A kind of engine."""
+    """A kind of engine. The rooms that it is given name a number of requests (``fitted``)."""
 
     name: str
     runs: Literal["process", "remote"]
+    parallel: int
+    """Requests that an engine computes at once unless settings say otherwise."""
 
     def memory(self, model: ModelEntry, path: Path | None, room: Room) -> Memory:
         """What the model will need. Raises ``Unavailable`` when its file cannot be read."""
+        ...
+
+    def capacity(self, model: ModelEntry, room: Room) -> int:
+        """Requests (choices, to be exact) that may be under way at once; further ones wait before the engine."""
         ...
 
     def plan(self, model: ModelEntry, path: Path | None, room: Room, key: str) -> LaunchPlan:
@@ -129,3 +218,8 @@ class EngineKind(Protocol):
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> Engine:
         """Speak to a started engine."""
         ...
+
+
+def fitted(room: Room, kind: EngineKind) -> Room:
+    """The room with the kind's own number of requests where none was chosen."""
+    return room if room.parallel else replace(room, parallel=kind.parallel)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pagoda.core.errors import InvalidRequest
-from pagoda.core.types import Score, Scores, Tokenize, TokenLogprob, Tokens
+from pagoda.core.types import Detokenize, Score, Scores, Text, Tokenize, TokenLogprob, Tokens
 from pagoda.model.catalog.entry import ModelEntry, Scripted
 from pagoda.model.engines.contract import Health, LaunchPlan, Memory, Profile, Room
 from pagoda.model.engines.openai import OpenAIEngine
@@ -20,11 +21,19 @@ class Fake:
 
     name = "fake"
     runs = "process"
+    parallel = 1024
 
     def memory(self, model: ModelEntry, path: Path | None, room: Room) -> Memory:
-        """A small Python process."""
-        del model, path, room
-        return Memory(weights=0, kv_cache=0, overhead=40 * 1024 * 1024)
+        """A small Python process, or what the script says it needs (``memory``, bytes)."""
+        del path, room
+        weights = model.source.script.get("memory", 0) if isinstance(model.source, Scripted) else 0
+        return Memory(weights=int(str(weights)), kv_cache=0, overhead=40 * 1024 * 1024)
+
+    def capacity(self, model: ModelEntry, room: Room) -> int:
+        """As the script says (``parallel``), else as many as one likes, whatever settings say of real engines."""
+        del room
+        slots = model.source.script.get("parallel", self.parallel) if isinstance(model.source, Scripted) else 1
+        return int(str(slots))
 
     def plan(self, model: ModelEntry, path: Path | None, room: Room, key: str) -> LaunchPlan:
         """Start ``fake_child`` with the entry's script."""
@@ -55,9 +64,9 @@ class FakeEngine(OpenAIEngine):
 
     def __init__(self, model: ModelEntry, url: str, key: str, room: Room) -> None:
         embeds = model.task == "embedding"
-        super().__init__(
-            model, url + "/v1", key, room, Profile(generate=not embeds, embed=embeds, continue_final=False)
-        )
+        continues = not (isinstance(model.source, Scripted) and model.source.script.get("stubborn"))
+        profile = Profile(generate=not embeds, embed=embeds, continue_final=continues)
+        super().__init__(model, url + "/v1", key, room, profile)
         self.root = url.rstrip("/")
 
     async def score(self, request: Score) -> Scores:
@@ -68,9 +77,17 @@ class FakeEngine(OpenAIEngine):
 
     async def tokenize(self, request: Tokenize) -> Tokens:
         """Ids of words."""
-        prompt = {"prompt": request.text or ""} if request.messages is None else {"messages": list(request.messages)}
+        prompt: dict[str, Any] = {"prompt": request.text or ""}
+        if request.messages is not None:
+            prompt = {"messages": list(request.messages), "continue_final_message": request.continue_final}
         answer = await self.post_json(self.root + "/tokenize", prompt)
-        return Tokens(model=self.model.id, ids=tuple(answer["tokens"]), context=self.context)
+        pieces = tuple(answer["pieces"]) if request.pieces else None
+        return Tokens(model=self.model.id, ids=tuple(answer["tokens"]), context=self.context, pieces=pieces)
+
+    async def detokenize(self, request: Detokenize) -> Text:
+        """The words of ids."""
+        answer = await self.post_json(self.root + "/detokenize", {"tokens": list(request.ids)})
+        return Text(model=self.model.id, text=answer["content"])
 
     async def health(self) -> Health:
         """The child's own counters."""

@@ -3,7 +3,10 @@
 A script is a JSON object. ``rules`` is a list tried in order: the first whose ``contains`` is in the prompt gives its
 ``text`` and its settings; without one the answer is ``fake`` and the prompt's words in a seeded order. Settings, in a
 rule or for all: ``first_seconds``, ``token_seconds``, ``fault`` (``cut``, ``hang``, ``garbage``, ``error``, ``exit``
-after ``fault_at`` tokens; ``status`` with ``status`` before any). Tokens are words with the space before them.
+after ``fault_at`` tokens; ``status`` with ``status`` before any). ``slots``, for all, is how many requests are computed
+at once, the others waiting in the order in which they came. Tokens are words with the space before them.
+An assistant message that is to be continued gets what is missing of the answer, as does, with ``continues``, a prompt
+that ends with the beginning of its ``text``; a ``stubborn`` engine says that it cannot continue messages.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from aiohttp import web
 from pagoda.model.engines.lifeline import read_config, report
 
 _VOCABULARY = 50_000
+_MANY = 2**30
 
 
 class FakeState:
@@ -37,6 +41,9 @@ class FakeState:
         self.dimensions = dimensions
         self.running = 0
         self.progress = 0
+        self.slots = asyncio.Semaphore(script.get("slots", _MANY))
+        self.words: dict[int, str] = {}
+        """Every piece that was tokenized here, by its id, so that it can be told again."""
 
     def settings(self, prompt: str) -> dict[str, Any]:
         """The script's settings under those of the first rule that matches."""
@@ -71,6 +78,7 @@ def build_app(script: Mapping[str, Any], key: str, context: int = 4096, dimensio
     app.router.add_post("/v1/completions", _generate)
     app.router.add_post("/v1/embeddings", _embed)
     app.router.add_post("/tokenize", _tokenize)
+    app.router.add_post("/detokenize", _detokenize)
     app.router.add_post("/score", _score)
     return app
 
@@ -93,10 +101,31 @@ async def _models(request: web.Request) -> web.Response:
 
 
 def _prompt_of(body: Mapping[str, Any]) -> str:
+    """What is to be answered, without the beginning of an answer that is to be continued."""
     if "messages" in body:
-        return "\n".join(_content(message) for message in body["messages"])
+        asked = body["messages"][:-1] if body.get("continue_final_message") else body["messages"]
+        return "\n".join(_content(message) for message in asked)
     prompt = body["prompt"]
     return prompt if isinstance(prompt, str) else " ".join(map(str, prompt))
+
+
+def _begun(body: Mapping[str, Any], settings: Mapping[str, Any], answer: list[str]) -> int:
+    """How many tokens of an answer the request holds already."""
+    if body.get("continue_final_message"):
+        told = _content(body["messages"][-1])
+    elif settings.get("continues") and isinstance(body.get("prompt"), str):
+        whole, prompt = "".join(answer), body["prompt"]
+        told = next((whole[:end] for end in range(len(whole), 0, -1) if prompt.endswith(whole[:end])), "")
+    else:
+        return 0
+    count = len(pieces(told))
+    return count if "".join(answer[:count]) == told else 0
+
+
+def _tokens_of(body: Mapping[str, Any]) -> list[str]:
+    """The prompt's tokens, with those of an answer that is to be continued."""
+    told = pieces(_content(body["messages"][-1])) if body.get("continue_final_message") else []
+    return pieces(_prompt_of(body)) + told
 
 
 def _content(message: Mapping[str, Any]) -> str:
@@ -120,7 +149,7 @@ async def _generate(request: web.Request) -> web.StreamResponse:
     state, body = request.app[_STATE], await request.json()
     prompt = _prompt_of(body)
     settings = state.settings(prompt)
-    size = len(pieces(prompt))
+    size = len(_tokens_of(body))
     if settings.get("fault") == "status":
         return web.json_response({"error": {"message": "scripted refusal"}}, status=settings["status"])
     if size >= state.context:
@@ -130,10 +159,11 @@ async def _generate(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     state.running += 1
     try:
-        await asyncio.sleep(settings.get("first_seconds", 0))
-        written = 0
-        for index in range(body.get("n", 1)):
-            written += await _write_choice(response, state, body, settings, index)
+        async with state.slots:
+            await asyncio.sleep(settings.get("first_seconds", 0))
+            written = 0
+            for index in range(body.get("n", 1)):
+                written += await _write_choice(response, state, body, settings, index)
         usage = {"prompt_tokens": size, "completion_tokens": written, "total_tokens": size + written}
         await response.write(_frame({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
     finally:
@@ -145,14 +175,16 @@ async def _write_choice(
     response: web.StreamResponse, state: FakeState, body: Mapping[str, Any], settings: Mapping[str, Any], index: int
 ) -> int:
     """Write one choice token by token, faults included; give the number of tokens."""
-    tokens = _answer(body, settings, _prompt_of(body), index)
+    whole = _answer(body, settings, _prompt_of(body), index)
+    begun = _begun(body, settings, whole)
+    tokens = whole[begun:]
     limit = body.get("max_tokens", len(tokens))
     reason = "length" if limit < len(tokens) else "stop"
     text = "".join(tokens[:limit])
-    cuts = [at for stop in body.get("stop", ()) if (at := text.find(stop)) >= 0]
-    if cuts:
+    cuts = [(at, stop) for stop in body.get("stop", ()) if (at := text.find(stop)) >= 0]
+    end, stopped = min(cuts, default=(len(text), None))
+    if stopped is not None:
         reason = "stop"
-    end = min(cuts, default=len(text))
     written = 0
     for place, token in enumerate(tokens[:limit]):
         if written >= end:
@@ -160,12 +192,13 @@ async def _write_choice(
             break
         if settings.get("fault") and place == settings.get("fault_at", 0):
             await _fail(response, settings["fault"])
-        await response.write(_frame({"choices": [_choice(body, index, token, place, end - written)]}))
+        await response.write(_frame({"choices": [_choice(body, index, token, begun + place, end - written)]}))
         written += len(token)
         state.progress += 1
         if delay := settings.get("token_seconds", 0):
             await asyncio.sleep(delay)
-    await response.write(_frame({"choices": [_shape(body, index, "") | {"finish_reason": reason}]}))
+    closing = _shape(body, index, "") | {"finish_reason": reason, "stop_reason": stopped}
+    await response.write(_frame({"choices": [closing]}))
     return len(tokens[:limit])
 
 
@@ -222,8 +255,17 @@ async def _embed(request: web.Request) -> web.Response:
 
 
 async def _tokenize(request: web.Request) -> web.Response:
-    body = await request.json()
-    return web.json_response({"tokens": [token_id(piece) for piece in pieces(_prompt_of(body))]})
+    found = _tokens_of(await request.json())
+    ids = [token_id(piece) for piece in found]
+    request.app[_STATE].words.update(zip(ids, found, strict=True))
+    return web.json_response({"tokens": ids, "pieces": found})
+
+
+async def _detokenize(request: web.Request) -> web.Response:
+    """The text of ids; one that was never tokenized here has none but its number."""
+    words = request.app[_STATE].words
+    ids = (await request.json())["tokens"]
+    return web.json_response({"content": "".join(words.get(number, f" #{number}") for number in ids)})
 
 
 async def _score(request: web.Request) -> web.Response:

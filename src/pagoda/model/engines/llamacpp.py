@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pagoda.core.errors import ContextTooLong, InvalidRequest, ModelError
+from pagoda.core.errors import ContextTooLong, InvalidRequest, ModelError, Rejected
 from pagoda.core.types import (
     Delta,
+    Detokenize,
     Event,
     Finish,
     Generation,
     Score,
     Scores,
+    Text,
     Tokenize,
     TokenLogprob,
     Tokens,
@@ -29,14 +32,17 @@ from pagoda.core.types import (
 )
 from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.catalog.gguf_header import GgufHeader, read_gguf_header
-from pagoda.model.engines.contract import Health, LaunchPlan, Memory, Profile, Room
+from pagoda.model.engines.contract import Health, KvType, LaunchPlan, Memory, Profile, Room, Vitals
+from pagoda.model.engines.exposition import llamacpp_health, llamacpp_vitals
 from pagoda.model.engines.openai import OpenAIEngine, Reading
 from pagoda.model.engines.stop import StopCutter
 
 _LARGEST_DEFAULT_CONTEXT = 4096
-_PROMPT_CACHE_MIB = 256
+_MIB = 1024 * 1024
+_LARGEST_PROMPT_CACHE_MIB = 256
 _EMBEDDING_BATCH = 2048
-_OVERHEAD_BYTES = 160 * 1024 * 1024  # the process with its native code, measured with a model of 2 MB
+_EMBEDDINGS_A_SLOT = 16
+_OVERHEAD_BYTES = 160 * _MIB  # the process with its native code, measured with a model of 2 MB
 _FORCE = 1e9  # a logit bias that no model's own logits can outweigh
 
 NEUTRAL_SAMPLING = {
@@ -56,35 +62,39 @@ class LlamaCpp:
 
     name = "llamacpp"
     runs = "process"
+    parallel = 4
 
     def memory(self, model: ModelEntry, path: Path | None, room: Room) -> Memory:
-        """Weights as the file's size; keys and values of all slots in 16 bits; the process itself."""
+        """Weights as the file's size; keys and values of all slots, and of prompts that lost theirs; the process."""
         if path is None:
             raise InvalidRequest(f"{model.id} has no file.")
-        header = read_gguf_header(path)
-        tokens = _context(model, header, room) * room.parallel
+        slots = _slot_bytes(model, read_gguf_header(path), room)
         return Memory(
-            weights=path.stat().st_size,
-            kv_cache=0 if model.task == "embedding" else _kv_bytes_per_token(header) * tokens,
-            overhead=_OVERHEAD_BYTES,
+            weights=path.stat().st_size, kv_cache=slots + _prompt_cache_mib(slots) * _MIB, overhead=_OVERHEAD_BYTES
         )
+
+    def capacity(self, model: ModelEntry, room: Room) -> int:
+        """Its slots. Embeddings are short and go through in batches, so that more may be under way."""
+        return room.parallel * _EMBEDDINGS_A_SLOT if model.task == "embedding" else room.parallel
 
     def plan(self, model: ModelEntry, path: Path | None, room: Room, key: str) -> LaunchPlan:
         """Start ``llamacpp_child`` on the model's file."""
         if path is None:
             raise InvalidRequest(f"{model.id} has no file.")
+        header = read_gguf_header(path)
         return LaunchPlan(
             command=(sys.executable, "-m", "pagoda.model.engines.llamacpp_child"),
             environment={"GOMP_SPINCOUNT": str(room.spin)},
             config={
                 "path": str(path),
                 "key": key,
-                "context": _context(model, read_gguf_header(path), room),
+                "context": _context(model, header, room),
                 "parallel": room.parallel,
                 "threads": room.threads,
+                "kv_type": room.kv_type,
                 "embedding": model.task == "embedding",
                 "batch": _EMBEDDING_BATCH,
-                "prompt_cache_mib": _PROMPT_CACHE_MIB,
+                "prompt_cache_mib": _prompt_cache_mib(_slot_bytes(model, header, room)),
             },
         )
 
@@ -109,6 +119,7 @@ class LlamaCppEngine(OpenAIEngine):
             embed=embeds,
             choices=room.parallel,
             score=not embeds,
+            token_frames=True,
             unenforced_keywords=frozenset(
                 {"multipleOf", "format", "uniqueItems", "not", "if", "contains", "propertyNames", "minProperties"}
                 | {"maxProperties", "dependentRequired", "dependentSchemas", "patternProperties", "minContains"}
@@ -119,17 +130,15 @@ class LlamaCppEngine(OpenAIEngine):
         self.root = url.rstrip("/")
 
     async def generate(self, request: Generation) -> AsyncIterator[Event]:
-        """As the common tongue; stop sequences are cut here when log-probabilities are asked for."""
-        if request.top_logprobs is None:
-            async for event in super().generate(request):
+        """As the common tongue; stop sequences are cut here where the server's own way would lose something."""
+        reading = Reading(choices=request.n)
+        async with aclosing(self.stream(request, reading)) as stream:  # type: ignore[type-var]
+            events = stream if request.top_logprobs is None else self._whole_logprobs(request, stream)
+            async for event in self._cut(request, events, reading) if _cuts(request) else events:
                 yield event
-            return
-        events = self._whole_logprobs(request)
-        async for event in self._cut(request, events) if request.stop else events:
-            yield event
 
-    async def _cut(self, request: Generation, stream: AsyncIterator[Event]) -> AsyncIterator[Event]:
-        """The answer up to its stop sequences."""
+    async def _cut(self, request: Generation, stream: AsyncIterator[Event], reading: Reading) -> AsyncIterator[Event]:
+        """The answer up to its stop sequences; leaving a stopped one makes the engine free."""
         cutters = [StopCutter(request.stop) for _ in range(request.n)]
         usage = Usage(0, 0)
         open_choices = set(range(request.n))
@@ -141,7 +150,10 @@ class LlamaCppEngine(OpenAIEngine):
                         yield certain
                     if cutter.stopped and index in open_choices:
                         open_choices.discard(index)
-                        yield Finish(index, "stop")
+                        yield Finish(index, "stop", cutter.stop)
+                        if request.n == 1:
+                            yield reading.usage
+                            return
                 case Finish(index):
                     if index in open_choices:
                         open_choices.discard(index)
@@ -154,7 +166,7 @@ class LlamaCppEngine(OpenAIEngine):
                     yield event
         yield usage
 
-    async def _whole_logprobs(self, request: Generation) -> AsyncIterator[Event]:
+    async def _whole_logprobs(self, request: Generation, stream: AsyncIterator[Event]) -> AsyncIterator[Event]:
         """The answer with an entry for every token of a character that is made of several.
 
         The server reports only the last of them, so they are named by the tokenizer and scored in their place. A
@@ -162,7 +174,7 @@ class LlamaCppEngine(OpenAIEngine):
         """
         written: list[list[int]] = [[] for _ in range(request.n)]
         prompt: list[int] | None = None
-        async for event in super().generate(request):
+        async for event in stream:
             if isinstance(event, Delta) and event.logprobs:
                 last = event.logprobs[-1]
                 pieces = [] if event.text.isascii() else await self._pieces(event.text)
@@ -181,12 +193,7 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _pieces(self, text: str) -> list[tuple[int, bytes]]:
         """The tokens of a text with their bytes; none where they do not join to the text again."""
-        body = {"content": text, "add_special": False, "with_pieces": True}
-        answer = await self.post_json(self.root + "/tokenize", body)
-        found = [
-            (item["id"], item["piece"].encode() if isinstance(item["piece"], str) else bytes(item["piece"]))
-            for item in answer["tokens"]
-        ]
+        found = await self._split(text, special=False)
         return found if b"".join(raw for _, raw in found) == text.encode() else []
 
     async def _prompt_ids(self, request: Generation) -> list[int]:
@@ -194,25 +201,23 @@ class LlamaCppEngine(OpenAIEngine):
             return list(request.prompt)
         if request.messages is None:
             return await self._token_ids(request.prompt or "", special=True)
-        if request.continue_final:
-            text = await self._template(request.messages[:-1]) + str(request.messages[-1]["content"])
-        else:
-            text = await self._template(request.messages)
-        return await self._token_ids(text, special=True)
+        return await self._token_ids(await self._template(request.messages, request.continue_final), special=True)
 
     async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
         """The common body in llama.cpp's words."""
         path, body = await super().generation_body(request)
         body["cache_prompt"] = True
+        if _cuts(request):
+            body.pop("stop")
+            body["timings_per_token"] = True  # the usage up to the cut
         if request.top_logprobs is not None:
-            body.pop("stop", None)
             body["logprobs" if request.messages is None else "top_logprobs"] = max(request.top_logprobs, 1)  # 0: none
         if request.continue_final and request.messages is not None:
             for name in ("messages", "continue_final_message", "add_generation_prompt"):
                 body.pop(name)
             if "top_logprobs" in body:
                 body["logprobs"] = body.pop("top_logprobs")
-            body["prompt"] = await self._template(request.messages[:-1]) + str(request.messages[-1]["content"])
+            body["prompt"] = await self._template(request.messages, continued=True)
             return "/completions", body
         return path, body
 
@@ -232,12 +237,15 @@ class LlamaCppEngine(OpenAIEngine):
         """Usage comes in one frame a choice, each counting that choice alone."""
         if usage := payload.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-            before = reading.usage
+            before = Usage(0) if reading.choices == 1 else reading.usage
             reading.usage = Usage(
                 usage["prompt_tokens"],
                 before.completion_tokens + usage["completion_tokens"],
                 max(before.cached_tokens, cached),
             )
+        elif (timings := payload.get("timings")) and reading.choices == 1:
+            cached = timings.get("cache_n", 0)
+            reading.usage = Usage(timings["prompt_n"] + cached, timings["predicted_n"], cached)
 
     async def score(self, request: Score) -> Scores:
         """Force each token of the text in turn and read its log-probability.
@@ -278,30 +286,41 @@ class LlamaCppEngine(OpenAIEngine):
             rivals *= 16
 
     async def tokenize(self, request: Tokenize) -> Tokens:
-        """Ids of a text without special tokens, or of messages under the chat template."""
+        """Ids of a text, or of messages under the chat template."""
+        text, special = request.text or "", request.special
         if request.messages is not None:
-            ids = await self._token_ids(await self._template(request.messages), special=True)
-        else:
-            ids = await self._token_ids(request.text or "", special=False)
-        return Tokens(model=self.model.id, ids=tuple(ids), context=self.context)
+            text, special = await self._template(request.messages, request.continue_final), True
+        if not request.pieces:
+            ids = await self._token_ids(text, special=special)
+            return Tokens(model=self.model.id, ids=tuple(ids), context=self.context)
+        found = await self._split(text, special=special)
+        return Tokens(
+            model=self.model.id,
+            ids=tuple(id for id, _ in found),
+            context=self.context,
+            pieces=tuple(raw.decode("utf-8", "replace") for _, raw in found),
+        )
+
+    async def detokenize(self, request: Detokenize) -> Text:
+        """The text of token ids."""
+        answer = await self.post_json(self.root + "/detokenize", {"tokens": list(request.ids)})
+        return Text(model=self.model.id, text=answer["content"])
 
     async def health(self) -> Health:
-        """From llama.cpp's own metrics; ``progress`` counts tokens read and written."""
-        async with self.post(self.root + "/metrics", {}, "GET") as response:
-            text = (await response.read()).decode()
-        values = dict(line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-        number = {name.removeprefix("llamacpp:"): float(value) for name, value in values.items()}
-        return Health(
-            alive=True,
-            running=int(number["requests_processing"]),
-            waiting=int(number["requests_deferred"]),
-            progress=int(number["prompt_tokens_total"] + number["tokens_predicted_total"]),
-        )
+        """From llama.cpp's own metrics."""
+        return llamacpp_health(await self.read_metrics())
+
+    async def vitals(self) -> Vitals:
+        """From its metrics and slots."""
+        slots = cast("list[Any]", await self.request_json("GET", self.root + "/slots"))
+        return llamacpp_vitals(await self.health(), slots)
 
     def translate(self, status: int, error: Mapping[str, Any]) -> ModelError:
         """A prompt or text that does not fit is told apart by its type or, for embeddings, by its words."""
         if error.get("type") == "exceed_context_size_error":
             return ContextTooLong(error["n_prompt_tokens"], error["n_ctx"])
+        if "range_check" in str(error.get("message")):
+            return Rejected(f"A token id is outside {self.model.id}'s vocabulary.")
         return super().translate(status, error)
 
     async def _token_ids(self, text: str, *, special: bool) -> list[int]:
@@ -311,14 +330,30 @@ class LlamaCppEngine(OpenAIEngine):
         ids: list[int] = answer["tokens"]
         return ids
 
-    async def _template(self, messages: Any) -> str:
-        answer = await self.post_json(self.root + "/apply-template", {"messages": list(messages)})
+    async def _split(self, text: str, *, special: bool) -> list[tuple[int, bytes]]:
+        """The tokens of a text with their bytes."""
+        body = {"content": text, "add_special": special, "parse_special": special, "with_pieces": True}
+        answer = await self.post_json(self.root + "/tokenize", body)
+        return [
+            (item["id"], item["piece"].encode() if isinstance(item["piece"], str) else bytes(item["piece"]))
+            for item in answer["tokens"]
+        ]
+
+    async def _template(self, messages: Sequence[Any], continued: bool = False) -> str:
+        """The prompt of messages; a last one that is to be ``continued`` follows as it is."""
+        asked = messages[:-1] if continued else messages
+        answer = await self.post_json(self.root + "/apply-template", {"messages": list(asked)})
         prompt: str = answer["prompt"]
-        return prompt
+        return prompt + str(messages[-1]["content"]) if continued else prompt
 
     def _refuse_long(self, tokens: int) -> None:
         if self.context is not None and tokens >= self.context:
             raise ContextTooLong(tokens, self.context)
+
+
+def _cuts(request: Generation) -> bool:
+    """Whether Pagoda cuts at the stop sequences: the server does not say which it met, and loses log-probabilities."""
+    return bool(request.stop) and (request.n == 1 or request.top_logprobs is not None)
 
 
 def _token(item: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]] = ()) -> TokenLogprob:
@@ -335,8 +370,23 @@ def _context(model: ModelEntry, header: GgufHeader, room: Room) -> int:
     return min(own or _LARGEST_DEFAULT_CONTEXT, _LARGEST_DEFAULT_CONTEXT)
 
 
-def _kv_bytes_per_token(header: GgufHeader) -> int:
-    """Two 16-bit numbers for each layer, key-value head and dimension."""
+def _slot_bytes(model: ModelEntry, header: GgufHeader, room: Room) -> int:
+    """Keys and values of all requests that are computed at once."""
+    if model.task == "embedding":
+        return 0
+    return int(_kv_bytes_per_token(header, room.kv_type) * _context(model, header, room) * room.parallel)
+
+
+def _prompt_cache_mib(slot_bytes: int) -> int:
+    """MiB for prompts that lost their slot: as much as the slots have, within reason."""
+    return min(slot_bytes // _MIB, _LARGEST_PROMPT_CACHE_MIB)
+
+
+_KV_BYTES: dict[KvType, float] = {"f16": 2.0, "q8_0": 34 / 32}  # q8_0: 32 numbers of a byte and their 16-bit scale
+
+
+def _kv_bytes_per_token(header: GgufHeader, kv_type: KvType) -> float:
+    """A number for each layer, key-value head and dimension, of keys and of values."""
 
     def number(name: str, otherwise: int) -> int:
         return int(header.values.get(f"{header.architecture}.{name}", otherwise))
@@ -344,4 +394,4 @@ def _kv_bytes_per_token(header: GgufHeader) -> int:
     heads = number("attention.head_count", 1)
     width = number("embedding_length", 0) // max(heads, 1)
     dimensions = number("attention.key_length", width) + number("attention.value_length", width)
-    return number("block_count", 0) * number("attention.head_count_kv", heads) * dimensions * 2
+    return number("block_count", 0) * number("attention.head_count_kv", heads) * dimensions * _KV_BYTES[kv_type]

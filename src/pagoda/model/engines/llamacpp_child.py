@@ -40,6 +40,8 @@ def _parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
     parameters.cpuparams_batch.n_threads = config["threads"]
     parameters.n_threads_http = config["parallel"] * 4 + 8  # a stream holds one of them for as long as it lasts
     parameters.cache_ram_mib = config["prompt_cache_mib"]
+    kinds = {"f16": xllamacpp.ggml_type.GGML_TYPE_F16, "q8_0": xllamacpp.ggml_type.GGML_TYPE_Q8_0}
+    parameters.cache_type_k = parameters.cache_type_v = kinds[config["kv_type"]]
     parameters.fit_params = False  # sizes are chosen and counted by Pagoda, not adjusted behind its back
     parameters.prefill_assistant = False  # a trailing assistant message is a turn; continuing it is asked for
     parameters.ui = False

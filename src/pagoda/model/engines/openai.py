@@ -10,8 +10,7 @@ import base64
 import binascii
 import re
 from array import array
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +28,7 @@ from pagoda.core.errors import (
 )
 from pagoda.core.types import (
     Delta,
+    Detokenize,
     Embed,
     Embeddings,
     Event,
@@ -37,17 +37,34 @@ from pagoda.core.types import (
     Score,
     Scores,
     Started,
+    Text,
     Tokenize,
-    TokenLogprob,
     Tokens,
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
-from pagoda.model.engines.contract import Health, Profile, Room
+from pagoda.model.engines.contract import Health, Profile, Room, Vitals
+from pagoda.model.engines.exposition import totals
+from pagoda.model.engines.logprobs import token_logprobs
+from pagoda.model.engines.schema import keywords
+from pagoda.model.engines.transport import Frames, Posted, first_line
 
 _CONNECT_SECONDS = 10.0
 UNREACHABLE = "engine_unreachable"
 """Code of the error of a request that no engine has taken."""
+STOPPED = "engine_stopped"
+"""Code of the error of a request that was lost with its connection."""
+
+NEUTRAL_SAMPLING = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+}
+"""OpenAI's defaults, for engines that would else apply their own."""
 
 
 @dataclass(slots=True)
@@ -77,7 +94,6 @@ class OpenAIEngine:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=room.silence_seconds),
-            json_serialize=lambda value: orjson.dumps(value).decode(),
             read_bufsize=2**18,
         )
 
@@ -87,17 +103,24 @@ class OpenAIEngine:
 
     # -- generation ---------------------------------------------------------------------------------------------------
 
-    async def generate(self, request: Generation) -> AsyncIterator[Event]:
+    def generate(self, request: Generation) -> AsyncIterator[Event]:
         """Stream an answer. Raises ``ModelError`` when the engine refuses, fails or falls silent."""
+        return self.stream(request, Reading(choices=request.n))
+
+    async def stream(self, request: Generation, reading: Reading) -> AsyncIterator[Event]:
+        """The answer as the engine gives it; ``reading`` tells at any time what has come so far."""
         path, body = await self.generation_body(request)
-        reading = Reading(choices=request.n)
         async with self.post(path, body) as response:
             yield Started(self.model.id, self.kind, self.warnings(request))
-            async for payload in _frames(response):
-                for event in self.read_chunk(payload, request, reading):
-                    yield event
+            frames = Frames()
+            async for block in response.content.iter_any():
+                for payload in frames.feed(block):
+                    for event in list(self.read_chunk(payload, request, reading)):  # to its end: usage is up to date
+                        yield event
+                if frames.over:
+                    break
         if len(reading.finished) < request.n:
-            raise Unavailable(f"The engine of {self.model.id} stopped in mid-answer; ask again.", code="engine_stopped")
+            raise Unavailable(f"The engine of {self.model.id} stopped in mid-answer; ask again.", code=STOPPED)
         yield reading.usage
 
     async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
@@ -161,13 +184,18 @@ class OpenAIEngine:
             delta = choice.get("delta") or {}
             text = (choice.get("text") if "text" in choice else delta.get("content")) or ""
             reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
-            logprobs = _token_logprobs(choice.get("logprobs"), request.top_logprobs)
+            logprobs = token_logprobs(choice.get("logprobs"), request.top_logprobs)
             if text or reasoning or logprobs:
                 reading.deltas += 1
                 yield Delta(index, text, logprobs, reasoning)
             if (reason := choice.get("finish_reason")) and index not in reading.finished:
                 reading.finished.add(index)
-                yield Finish(index, reason if reason in ("length", "tool_calls", "content_filter") else "stop")
+                stop = choice.get("stop_reason")  # vLLM's word; Pagoda's own engines say it too
+                yield Finish(
+                    index,
+                    reason if reason in ("length", "tool_calls", "content_filter") else "stop",
+                    stop if isinstance(stop, str) else None,
+                )
         self.read_usage(payload, reading)
 
     def read_usage(self, payload: dict[str, Any], reading: Reading) -> None:
@@ -216,44 +244,58 @@ class OpenAIEngine:
         """Not part of the OpenAI API."""
         raise InvalidRequest(f"{self.model.id} cannot tokenize: its address has no such function.", param="model")
 
+    async def adopt(self, adapter: ModelEntry) -> None:
+        """Not part of the OpenAI API."""
+        raise InvalidRequest(
+            f"{adapter.id} is an adapter, and the engine {self.kind} of its base {self.model.id} takes none.",
+            param="model",
+        )
+
+    async def detokenize(self, request: Detokenize) -> Text:
+        """Not part of the OpenAI API."""
+        raise InvalidRequest(f"{self.model.id} cannot detokenize: its address has no such function.", param="model")
+
     async def health(self) -> Health:
         """Whether the address answers; an OpenAI address says nothing of its work."""
         await self.request_json("GET", "/models")
-        return Health(alive=True, running=0, waiting=0, progress=0)
+        return Health(alive=True, running=0, waiting=0, progress=0, counted=False)
+
+    async def vitals(self) -> Vitals | None:
+        """As far as its health tells."""
+        health = await self.health()
+        return Vitals(health.running, health.waiting) if health.counted else None
+
+    async def read_metrics(self) -> Mapping[str, float]:
+        """What the server counts, where it serves Prometheus metrics beside its API."""
+        async with self.post(self.url.removesuffix("/v1") + "/metrics", {}, "GET") as response:
+            return totals((await response.read()).decode("utf-8", "replace"))
 
     # -- transport ----------------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def post(
-        self, path: str, body: Mapping[str, Any], method: str = "POST"
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answered request with status 200; closed for good when the block is left before its end."""
+    def post(self, path: str, body: Mapping[str, Any], method: str = "POST") -> Posted:
+        """A block with an answered request of status 200; closed for good when it is left before the answer's end."""
         url = path if path.startswith("http") else self.url + path
-        try:
-            async with self.session.request(
-                method, url, json=body if method == "POST" else None, headers=self._headers(body)
-            ) as response:
-                try:
-                    if response.status >= 300:
-                        raise self.translate(response.status, await _error_of(response))
-                    yield response
-                finally:
-                    if not response.content.at_eof():
-                        response.close()
-        except TimeoutError as error:
-            raise ModelTimeout(f"The engine of {self.model.id} was silent for too long.") from error
-        except aiohttp.ClientConnectorError as error:  # the request was not taken: asking again cannot do it twice
-            raise Unavailable(
-                f"The engine of {self.model.id} cannot be reached ({_first_line(error)}).", code=UNREACHABLE
-            ) from error
-        except aiohttp.ClientError as error:
-            raise Unavailable(
-                f"The engine of {self.model.id} stopped in mid-answer ({_first_line(error)}); ask again.",
-                code="engine_stopped",
-            ) from error
+        headers, data = {}, None
+        if method == "POST":
+            headers = {"Content-Type": "application/json"}
+            data = aiohttp.BytesPayload(orjson.dumps(body, default=dict))  # bare bytes would be looked up in a registry
+        if body.get("stream") and not self.keeps_streams:
+            headers["Connection"] = "close"
+        asking = self.session.request(method, url, data=data, headers=headers)
+        return Posted(self.translate, self.failure, asking)
 
-    def _headers(self, body: Mapping[str, Any]) -> dict[str, str]:
-        return {"Connection": "close"} if body.get("stream") and not self.keeps_streams else {}
+    def failure(self, error: BaseException) -> ModelError | None:
+        """A failure of the transport as one of our errors; ``None`` when it is none."""
+        match error:
+            case TimeoutError():
+                return ModelTimeout(f"The engine of {self.model.id} was silent for too long.")
+            case aiohttp.ClientConnectorError():  # the request was not taken: asking again cannot do it twice
+                said = f"The engine of {self.model.id} cannot be reached ({first_line(error)})."
+                return Unavailable(said, code=UNREACHABLE)
+            case aiohttp.ClientError():
+                said = f"The engine of {self.model.id} stopped in mid-answer ({first_line(error)}); ask again."
+                return Unavailable(said, code=STOPPED)
+        return None
 
     async def post_json(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST and give the JSON answer."""
@@ -289,81 +331,11 @@ class OpenAIEngine:
         return Rejected(f"{self.model.id} refused the request: {said}", param=error.get("param"))
 
 
-def keywords(schema: Any) -> set[str]:
-    """Every keyword that a JSON Schema uses, at any depth; names of properties are not keywords."""
-    found: set[str] = set()
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            found.add(key)
-            if key in ("properties", "patternProperties", "$defs", "definitions") and isinstance(value, Mapping):
-                for child in value.values():
-                    found |= keywords(child)
-            elif key not in ("enum", "const", "default", "examples"):
-                found |= keywords(value)
-    elif isinstance(schema, Sequence) and not isinstance(schema, str):
-        for child in schema:
-            found |= keywords(child)
-    return found
-
-
 def _response_format(request: Generation) -> dict[str, Any]:
     output = request.output
     if output is None or output.kind == "json_object":
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": output.name, "schema": output.schema, "strict": True}}
-
-
-async def _frames(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-    """The JSON payloads of a server-sent event stream, up to ``[DONE]``. Comments and other fields are skipped."""
-    rest = b""
-    async for block in response.content.iter_any():
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                return
-            try:
-                yield orjson.loads(data)
-            except orjson.JSONDecodeError as error:
-                raise Unavailable("The engine sent a frame that is not JSON.") from error
-
-
-async def _error_of(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
-    """The ``error`` object of a refusal, whatever the server made of it."""
-    raw = await response.read()
-    try:
-        payload = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return {"message": raw[:200].decode("utf-8", "replace")}
-    error = payload.get("error", payload) if isinstance(payload, dict) else payload
-    return error if isinstance(error, dict) else {"message": str(error)}
-
-
-def _token_logprobs(payload: Any, top: int | None) -> tuple[TokenLogprob, ...]:
-    """Chat form (``content``) and legacy completion form (parallel lists) alike."""
-    if not payload or top is None:
-        return ()
-    if "content" in payload:
-        return tuple(_token(item, top) for item in payload["content"] or ())
-    rivals = payload.get("top_logprobs") or [None] * len(payload["tokens"])
-    return tuple(
-        TokenLogprob(
-            token,
-            logprob or 0.0,
-            None,
-            tuple(TokenLogprob(name, value) for name, value in (others or {}).items())[:top],
-        )
-        for token, logprob, others in zip(payload["tokens"], payload["token_logprobs"], rivals, strict=True)
-    )
-
-
-def _token(item: Mapping[str, Any], top: int) -> TokenLogprob:
-    raw = item.get("bytes")
-    rivals = tuple(_token(rival, 0) for rival in (item.get("top_logprobs") or ())[:top])
-    return TokenLogprob(item["token"], item["logprob"], None if raw is None else tuple(raw), rivals, item.get("id"))
 
 
 def _vector(value: Any) -> bytes:
@@ -374,7 +346,3 @@ def _vector(value: Any) -> bytes:
         except binascii.Error as error:
             raise Unavailable("The engine sent an embedding that is not base64.") from error
     return array("f", value).tobytes()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -13,6 +13,8 @@ class StopCutter:
         self._held = ""
         self._tokens: list[tuple[int, TokenLogprob]] = []  # (place in the held text where the token begins, token)
         self.stopped = False
+        self.stop: str | None = None
+        """The sequence that was met."""
 
     def feed(self, delta: Delta) -> Delta | None:
         """What of the answer is now certain; after it, ``stopped`` tells whether a stop sequence was met."""
@@ -23,10 +25,10 @@ class StopCutter:
             self._tokens.append((place, token))
             place += len(token.token)
         self._held += delta.text
-        cut = min((at for stop in self._stops if (at := self._held.find(stop)) >= 0), default=-1)
-        if cut >= 0:
-            self.stopped = True
-            return self._release(cut, delta.index)
+        met = min(((at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0), default=None)
+        if met is not None:
+            self.stopped, self.stop = True, met[1]
+            return self._release(met[0], delta.index)
         return self._release(len(self._held) - self._doubtful(), delta.index)
 
     def flush(self, index: int) -> Delta | None:

@@ -22,8 +22,10 @@ def remote(name: str) -> ModelEntry:
     return ModelEntry(id=name, task="chat", engine="remote", source=REMOTE)
 
 
-def test_three_models_come_with_pagoda(models: Path) -> None:
-    built_in = {entry.id: entry for entry in Catalog(models).entries()}
+def test_three_models_come_with_pagoda_and_one_on_demand(models: Path) -> None:
+    entries = Catalog(models).entries()
+    assert [entry.id for entry in entries if entry.optional] == ["smollm2-135m-instruct-hf"]
+    built_in = {entry.id: entry for entry in entries if not entry.optional}
     assert list(built_in) == ["smollm2-135m-instruct", "all-minilm-l6-v2", "multilingual-e5-small"]
     assert all(entry.builtin and entry.engine == "llamacpp" for entry in built_in.values())
     assert all({"en", "zh"} <= set(entry.description) and entry.licence for entry in built_in.values())
@@ -116,6 +118,7 @@ def test_any_text_becomes_a_valid_id(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(min_size=1))
+@example("~nobody/x")
 def test_a_reference_to_a_hub_never_leaves_it(text: str) -> None:
     parsed = parse_reference(text)
     if isinstance(parsed, HubReference):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pagoda.core.errors import ConfigError, Forbidden, InvalidRequest, NotFound, StoreError, Unavailable
-from pagoda.core.settings import Secret
+from pagoda.core.setting_values import Secret
 from pagoda.model.catalog.catalog import Catalog
 from pagoda.model.catalog.network import Network
 from pagoda.model.catalog.opening import Shelf, obtain

@@ -1,8 +1,8 @@
-"""Recipes that build a model file in one format from files in another, by numpy and the ``gguf`` package alone.
+"""Recipes that build a model in one format from files in another, most by numpy and the ``gguf`` package alone.
 
 A recipe is a function ``build(origin, target, progress)``: it reads the folder ``origin`` and writes the file
-``target``. Its version is part of the name of what it builds; raise it whenever the output changes, and files built
-before are built again.
+(without a suffix: the folder) ``target``. Its version is part of the name of what it builds; raise it whenever the
+output changes, and files built before are built again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Recipe:
     version: int
     suffix: str
     target: str
+    growth: float = 1.0
+    """Bytes of what it builds for each byte of what it reads, at most; asked of the disk first."""
 
     def load(self) -> Build:
         """Import the function; numpy and ``gguf`` come with it."""
@@ -37,6 +39,7 @@ class Recipe:
 RECIPES = {
     "minilm-gguf": Recipe(1, ".gguf", "pagoda.model.catalog.recipes.minilm:build"),
     "e5-gguf": Recipe(1, ".gguf", "pagoda.model.catalog.recipes.e5:build"),
+    "gguf-checkpoint": Recipe(1, "", "pagoda.model.catalog.recipes.dequantised:build", growth=6.0),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -95,11 +97,17 @@ def write_bert(
     for name in needed_names(shape.layers):
         values, kind = tensors[name]
         writer.add_tensor(name, values, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    progress("build", 0, None)
-    writer.write_tensors_to_file()
-    writer.close()
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        progress("build", 0, None)
+        writer.write_tensors_to_file()
+        writer.close()
+    except OSError as error:
+        for file in writer.fout or ():
+            with contextlib.suppress(OSError):  # what is still buffered does not fit either
+                file.close()
+        raise OSError(error.errno or errno.ENOSPC, str(error)) from error  # NumPy names a full disk without its number
     size = target.stat().st_size
     progress("build", size, size)
 

@@ -23,6 +23,25 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
     ``BF16``, which numpy lacks, is widened to single precision, which loses nothing.
     """
+    header, start = _header(path)
+    data = np.memmap(path, np.uint8, "r", offset=start) if path.stat().st_size > start else np.empty(0, np.uint8)
+    try:
+        return {name: _tensor(path, name, about, data) for name, about in header.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(path, f"its header is malformed ({error})") from error
+
+
+def tensor_sizes(path: Path) -> dict[str, int]:
+    """The number of elements of each tensor, from the header alone; ``StoreError`` as ``read_tensors``."""
+    header, _ = _header(path)
+    try:
+        return {name: math.prod(int(side) for side in about["shape"]) for name, about in header.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(path, f"its header is malformed ({error})") from error
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header's table, and where the data begins."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -35,11 +54,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     if not isinstance(header, dict):
         raise broken(path, "its header is not a table")
     header.pop("__metadata__", None)
-    data = np.memmap(path, np.uint8, "r", offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
-    try:
-        return {name: _tensor(path, name, about, data) for name, about in header.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise broken(path, f"its header is malformed ({error})") from error
+    return header, 8 + length
 
 
 def _tensor(path: Path, name: str, about: dict[str, Any], data: NDArray[np.uint8]) -> NDArray[Any]:
