@@ -1,0 +1,1 @@
+"""The response cache: answers of engines kept for equal questions of the same tenant, and equal work done once."""
