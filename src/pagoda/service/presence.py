@@ -31,7 +31,7 @@ class Presence:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._notice = home / "service.json"
-        self._lock = FileLock(home / "service.lock")
+        self._lock = FileLock(home / "service.lock", thread_local=False)  # claimed in one thread, released in another
 
     def claim(self) -> bool:
         """Become the service process of this home; ``False`` when another process is. Raises ``StoreError``."""

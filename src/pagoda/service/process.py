@@ -14,8 +14,8 @@ import orjson
 from pagoda.core.errors import Unavailable
 from pagoda.model.engines.contract import LaunchPlan
 
-_TERM_SECONDS = 2.0
 _LOG_TAIL = 2000
+_NOT_FOR_ENGINES = ("PAGODA_ADMIN_KEY", "PAGODA_API_KEY", "PAGODA_STORAGE_URL")
 
 
 class EngineProcess:
@@ -45,7 +45,7 @@ class EngineProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **self._plan.environment},
+                env={**_environment(), **self._plan.environment},
             )
         try:
             async with asyncio.timeout(seconds):
@@ -60,6 +60,12 @@ class EngineProcess:
             raise
         if "url" not in report:
             await self.stop()
+            if code := report.get("code"):  # the engine knows the reason, and it is not a guess of ours
+                raise Unavailable(
+                    f"{self.name} cannot be served: {report['error'].rstrip('.')}. The engine's log is {self._log}.",
+                    code=code,
+                    retryable=False,
+                )
             raise Unavailable(self._explain(report.get("error", "")), retryable=False)
         self.url = report["url"]
         return self.url
@@ -79,7 +85,7 @@ class EngineProcess:
         """Why it did not start, in a sentence that names the model file and the log."""
         path = self._plan.config.get("path")
         tail = self._log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").strip().splitlines()
-        said = reason or (tail[-1] if tail else "it ended without a word")
+        said = reason or (tail[-1] if tail else self._ending() or "it ended without a word")
         if path is None:
             return f"The engine of {self.name} did not start: {said}."
         return (
@@ -91,7 +97,14 @@ class EngineProcess:
         """Wait for its end and say how it came."""
         if self._process is None:
             return "it was never started"
-        code = await self._process.wait()
+        await self._process.wait()
+        return self._ending()
+
+    def _ending(self) -> str:
+        """How it ended, once it has."""
+        code = self._process.returncode if self._process is not None else None
+        if code is None:
+            return ""
         return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with status {code}"
 
     async def stop(self) -> None:
@@ -105,5 +118,10 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError):
                 send()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(process.wait()), _TERM_SECONDS)
+                await asyncio.wait_for(asyncio.shield(process.wait()), self._plan.stop_seconds)
                 return
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without the secrets that open Pagoda itself: a checkpoint may bring code of its own."""
+    return {name: value for name, value in os.environ.items() if name not in _NOT_FOR_ENGINES}

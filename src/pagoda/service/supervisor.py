@@ -1,208 +1,70 @@
-"""The supervisor: one engine a model, started when first asked for, watched, started again after a crash.
+"""The supervisor: which engines run, within the machine's memory and cores. It carries out what ``Residency`` decides.
 
-It owns the machine's cores: every engine is told how many threads it may compute with. Which model may stay in memory
-is not decided here yet.
+A request holds a *lease* on a model for as long as it uses its engine. Taking one loads the model if need be, and waits
+in line where memory is short; while it lasts the engine is not ended. Every change of a model's state is published.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-import psutil
 
 from pagoda.core.errors import PagodaError, Unavailable
 from pagoda.core.settings import Engines
-from pagoda.model.catalog.entry import ModelEntry, RemoteAddress
-from pagoda.model.engines import engine_kind
-from pagoda.model.engines.contract import Engine, EngineKind, Room
-from pagoda.service.process import EngineProcess
+from pagoda.model.catalog.entry import Adapter, ModelEntry, host_id
+from pagoda.model.engines.contract import Engine, Footprint, Memory, Room
+from pagoda.service.hardware import memory_budget, room_of
+from pagoda.service.host import ModelHost, StartGround
+from pagoda.service.lease import Leasing
+from pagoda.service.residency import Action, Grant, Load, Refuse, Residency, Resident, State, Ticket, Unload
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_BACKOFF_SECONDS = 60.0
-_STEADY_SECONDS = 30.0
-"""An engine that ran this long and then crashed is started again as if it never had before."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostState:
-    """What is known of a model's engine."""
-
-    state: Literal["unloaded", "loading", "ready", "failed"]
-    reason: str = ""
-    pid: int | None = None
-    restarts: int = 0
-
-
-class ModelHost:
-    """One model and the engine that runs it."""
-
-    def __init__(
-        self,
-        model: ModelEntry,
-        kind: EngineKind,
-        room: Room,
-        start: Callable[[ModelEntry, EngineKind, Room], EngineStart],
-        retry_seconds: float,
-    ) -> None:
-        self.model = model
-        self.restarts = 0
-        self._kind = kind
-        self._room = room
-        self._start_engine = start
-        self._retry_seconds = retry_seconds
-        self._engine: Engine | None = None
-        self._process: EngineProcess | None = None
-        self._starting: asyncio.Task[Engine] | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._failures = 0
-        self._next_try = 0.0
-        self._reason = ""
-        self._closing = False
-
-    @property
-    def state(self) -> HostState:
-        """As it is now."""
-        pid = self._process.pid if self._process else None
-        if self._engine is not None:
-            return HostState("ready", pid=pid, restarts=self.restarts)
-        if self._starting is not None and not self._starting.done():
-            return HostState("loading", self._reason, pid, self.restarts)
-        return HostState("failed" if self._reason else "unloaded", self._reason, None, self.restarts)
-
-    async def engine(self) -> Engine:
-        """The running engine, started if need be. Raises ``Unavailable`` with the reason when it cannot be."""
-        if self._engine is not None:
-            return self._engine
-        if self._starting is None or self._starting.done():
-            wait = self._next_try - time.monotonic()
-            if wait > 0:  # the last start failed a moment ago; trying again at once would fail the same way
-                raise Unavailable(f"{self._reason} The next try is in {wait:.0f} s.")
-            self._begin(0.0)
-        if self._starting is None:
-            raise RuntimeError("a start was begun")
-        return await asyncio.shield(self._starting)
-
-    async def replacement(self, lost: Engine) -> Engine:
-        """The running engine after ``lost`` could not be reached: its successor, once there is one."""
-        if self._engine is lost and self._watching is not None and (self._process is None or self._process.pid is None):
-            await asyncio.shield(self._watching)  # its end was not noticed yet
-        if self._engine is lost:
-            raise Unavailable(f"The engine of {self.model.id} runs but takes no connections.")
-        return await self.engine()
-
-    def _begin(self, delay: float) -> None:
-        self._starting = asyncio.create_task(self._start(delay))
-        self._starting.add_done_callback(_note_failure)
-
-    async def _start(self, delay: float) -> Engine:
-        await asyncio.sleep(delay)
-        try:
-            process, engine = await self._start_engine(self.model, self._kind, self._room).run()
-        except PagodaError as error:
-            self._failures += 1
-            self._reason = error.message
-            self._next_try = time.monotonic() + self._backoff()
-            raise
-        self._process, self._engine, self._reason = process, engine, ""
-        if process is not None:
-            self._watching = asyncio.create_task(self._watch(process, engine))
-        return engine
-
-    async def _watch(self, process: EngineProcess, engine: Engine) -> None:
-        """Wait for the process to end; unless that is wanted, start another."""
-        began = time.monotonic()
-        reason = await process.wait()
-        if self._closing:
-            return
-        self._engine = None
-        self._failures = 1 if time.monotonic() - began > _STEADY_SECONDS else self._failures + 1
-        self._reason = f"The engine of {self.model.id} stopped: {reason}."
-        self.restarts += 1
-        delay = self._backoff()
-        logger.warning("%s It is started again in %.1f s.", self._reason, delay)
-        await engine.close()
-        self._begin(delay)
-
-    def _backoff(self) -> float:
-        seconds: float = self._retry_seconds * 2 ** min(self._failures - 1, 16)
-        return min(seconds, _LONGEST_BACKOFF_SECONDS)
-
-    async def close(self) -> None:
-        """End the engine and everything that waits for it."""
-        self._closing = True
-        for task in (self._starting, self._watching):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(t for t in (self._starting, self._watching) if t is not None), return_exceptions=True)
-        if self._engine is not None:
-            await self._engine.close()
-            self._engine = None
-        if self._process is not None:
-            await self._process.stop()
-
-
-class EngineStart:
-    """The steps from a catalog entry to a running engine."""
-
-    def __init__(self, model: ModelEntry, kind: EngineKind, room: Room, ground: StartGround) -> None:
-        self._model = model
-        self._kind = kind
-        self._room = room
-        self._ground = ground
-
-    async def run(self) -> tuple[EngineProcess | None, Engine]:
-        """Find the file, launch, connect. Raises ``Unavailable`` or ``NotFound``."""
-        if self._kind.runs == "remote":
-            return None, await self._connect_remote()
-        path = await asyncio.to_thread(self._ground.locate, self._model)
-        key = secrets.token_urlsafe(32)
-        plan = await asyncio.to_thread(self._kind.plan, self._model, path, self._room, key)
-        log = self._ground.logs / f"engine-{self._model.id.replace('/', '--')}.log"
-        process = EngineProcess(self._model.id, plan, log)
-        began = time.monotonic()
-        url = await process.start(self._ground.start_seconds)
-        try:
-            engine = await self._kind.connect(self._model, url, key, self._room)
-        except BaseException:
-            await process.stop()
-            raise
-        logger.info("%s is ready on %s after %.1f s", self._model.id, self._kind.name, time.monotonic() - began)
-        return process, engine
-
-    async def _connect_remote(self) -> Engine:
-        source = self._model.source
-        if not isinstance(source, RemoteAddress):
-            raise Unavailable(f"{self._model.id} names no remote address.", retryable=False)
-        key = ""
-        if source.key_env:
-            key = self._ground.environment.get(source.key_env, "")
-            if not key:
-                raise Unavailable(
-                    f"{self._model.id} needs its key in the environment variable {source.key_env}, which is not set "
-                    "where the service runs.",
-                    retryable=False,
-                )
-        return await self._kind.connect(self._model, source.url, key, self._room)
+INSUFFICIENT_MEMORY = "insufficient_memory"
+"""Code of the error of a model that cannot fit."""
+_MEASURE_SECONDS = 5.0
+_NOTICE_SECONDS = 0.25
+"""A killed process closes its connections some milliseconds before its end is seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartGround:
-    """What starting any engine needs from outside."""
+class HostState:
+    """What is known of a model's engine. Memory in bytes."""
 
-    locate: Callable[[ModelEntry], Path | None]
-    """Gives the model's file, deriving it if need be; blocking; never touches the network."""
-    logs: Path
-    environment: Mapping[str, str]
-    """Where remote keys are found by name."""
-    start_seconds: float
+    state: State
+    reason: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    loads: int = 0
+    pinned: bool = False
+    in_flight: int = 0
+    waiting: int = 0
+    need: Memory | None = None
+    """The estimate, once the model was asked for."""
+    held: Footprint = Footprint()
+    """What is set aside for it."""
+    used: Footprint = Footprint()
+    """What its process was last seen to use."""
+    context: int | None = None
+    parallel: int = 0
+    kv_type: str = ""
+    idle_seconds: float | None = None
+    """For how long nobody has used it; ``None`` unless it is ready and idle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """A model has come into a state, at a Unix time in seconds."""
+
+    model: str
+    state: State
+    reason: str
+    at: float
 
 
 class Supervisor:
@@ -211,49 +73,274 @@ class Supervisor:
     def __init__(self, ground: StartGround, settings: Engines) -> None:
         self._ground = ground
         self._settings = settings
+        self._room = room_of(settings)  # once: asking what the GPUs have takes a process
         self._hosts: dict[str, ModelHost] = {}
+        self._residency = Residency(
+            memory_budget(settings.memory, settings.gpu_memory),
+            quantum=settings.swap_seconds,
+            idle_seconds=settings.idle_seconds,
+            note=self._publish,
+        )
+        self._tickets = itertools.count()
+        self._grants: dict[Ticket, asyncio.Future[None]] = {}
+        self._watchers: set[asyncio.Queue[StateChange]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self._entering: dict[str, asyncio.Lock] = {}
 
-    async def engine(self, model: ModelEntry) -> Engine:
-        """The running engine of a model, started if need be."""
-        host = self._hosts.get(model.id)
-        if host is None or host.model != model:
-            if host is not None:  # the entry was changed under the same name
-                await host.close()
-            host = self._hosts[model.id] = ModelHost(
-                model,
-                engine_kind(model.engine),
-                self.room(),
-                lambda entry, kind, room: EngineStart(entry, kind, room, self._ground),
-                self._settings.retry_seconds,
-            )
-        return await host.engine()
+    # -- using models -------------------------------------------------------------------------------------------------
 
-    async def replacement(self, lost: Engine) -> Engine:
-        """The running engine of a model whose last one could not be reached."""
-        host = self._hosts.get(lost.model.id)
-        return await (self.engine(lost.model) if host is None else host.replacement(lost))
+    def lease(self, model: ModelEntry) -> Leasing:
+        """Use a model, for as long as the block lasts; an adapter by its base's engine, which it is loaded into.
+
+        Entering raises ``Unavailable`` with the reason when it cannot be loaded, or not in this memory.
+        """
+        return Leasing(self, model)
+
+    async def load(self, model: ModelEntry) -> Engine:
+        """Have the model in memory. Raises ``Unavailable`` with the reason when that cannot be."""
+        async with self.lease(model) as lease:
+            return lease.engine
+
+    async def unload(self, model_id: str) -> None:
+        """Have the model out of memory, once the requests that use it have ended; later requests bring it back."""
+        host = self._hosts.get(model_id)
+        if host is None:
+            return
+        ends = host.ends
+        with self.watched() as changes:
+            self._do(self._residency.unload(model_id, time.monotonic()))
+            while host.ends == ends and self._residency.resident(model_id).state not in ("unloaded", "failed"):
+                await changes.get()
+
+    def keep(self, model: ModelEntry, *, pinned: bool | None = None, seconds: float | None = None) -> None:
+        """Pin or unpin a model, or choose its idle time (0: it never leaves for idleness)."""
+        resident = self._residency.resident(model.id)
+        if seconds is not None:
+            resident.keep_seconds = seconds
+        self._do(self._residency.pin(model.id, resident.pinned if pinned is None else pinned, time.monotonic()))
+
+    # -- what is known ------------------------------------------------------------------------------------------------
 
     def room(self) -> Room:
         """What each engine may use of this machine."""
-        return Room(
-            threads=self._settings.threads or psutil.cpu_count(logical=False) or 1,
-            parallel=self._settings.parallel,
-            context=self._settings.context,
-            spin=self._settings.spin,
-            silence_seconds=self._settings.request_seconds,
-        )
+        return self._room
+
+    @property
+    def budget(self) -> Footprint:
+        """Bytes that all engines together may fill."""
+        return self._residency.budget
+
+    @property
+    def held(self) -> Footprint:
+        """Bytes that are set aside now."""
+        return self._residency.held
 
     def states(self) -> dict[str, HostState]:
         """The state of every model that was asked for, by id."""
-        return {model_id: host.state for model_id, host in self._hosts.items()}
+        return {model_id: self._state(host) for model_id, host in self._hosts.items()}
+
+    def state_of(self, model_id: str) -> State:
+        """The state of a model's engine."""
+        return self._residency.resident(model_id).state if model_id in self._hosts else "unloaded"
+
+    def engine_of(self, model_id: str) -> Engine | None:
+        """The model's engine while it runs, for those who only look at it: it may end at any time."""
+        host = self._hosts.get(model_id)
+        return host.engine if host is not None else None
+
+    def _state(self, host: ModelHost) -> HostState:
+        resident = self._residency.resident(host.model.id)
+        return HostState(
+            state=resident.state,
+            reason=resident.reason,
+            pid=host.pid,
+            restarts=host.restarts,
+            loads=host.starts,
+            pinned=resident.pinned,
+            in_flight=resident.in_flight,
+            waiting=len(resident.waiting),
+            need=resident.need,
+            held=resident.held,
+            used=host.used,
+            context=host.engine.context if host.engine is not None else None,
+            parallel=host.room.parallel,
+            kv_type=host.room.kv_type,
+            idle_seconds=time.monotonic() - resident.last_used if resident.idle else None,
+        )
+
+    @contextmanager
+    def watched(self) -> Iterator[asyncio.Queue[StateChange]]:
+        """Every change of a state while the block lasts."""
+        queue: asyncio.Queue[StateChange] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._watchers.remove(queue)
+
+    def _publish(self, resident: Resident) -> None:
+        change = StateChange(model=resident.model, state=resident.state, reason=resident.reason, at=time.time())
+        for queue in self._watchers:
+            queue.put_nowait(change)
+
+    # -- leases -------------------------------------------------------------------------------------------------------
+
+    def host_of(self, model: ModelEntry) -> ModelEntry:
+        """The model whose engine answers: an adapter's base, else the model itself."""
+        return self._ground.find(host_id(model)) if isinstance(model.source, Adapter) else model
+
+    async def acquire(self, model: ModelEntry) -> Engine:
+        """Wait in line for the model; on return it counts as in flight."""
+        known = self._hosts.get(model.id)
+        if known is not None and known.engine is not None and known.model is model and self._residency.use(model.id):
+            return known.engine
+        host = await self._host(model)
+        resident = self._residency.resident(model.id)
+        if resident.state == "failed":
+            host.refuse_hasty_retry(resident.reason)
+        need = await host.memory()
+        ticket = next(self._tickets)
+        grant = self._grants[ticket] = asyncio.get_running_loop().create_future()
+        self._do(self._residency.want(model.id, need, ticket, time.monotonic()))
+        try:
+            await grant
+        except asyncio.CancelledError:
+            if grant.cancelled():
+                self._do(self._residency.give_up(model.id, ticket, time.monotonic()))
+            elif grant.exception() is None:
+                self.release(model.id)
+            raise
+        finally:
+            del self._grants[ticket]
+        if host.engine is None:  # it crashed between the grant and now
+            self.release(model.id)
+            return await self.acquire(model)
+        return host.engine
+
+    def release(self, model_id: str) -> None:
+        """A request that used the model has ended."""
+        self._do(self._residency.release(model_id, time.monotonic()))
+
+    async def _host(self, model: ModelEntry) -> ModelHost:
+        """The host of an entry; one whose entry was changed under the same name drains and is replaced."""
+        async with self._entering.setdefault(model.id, asyncio.Lock()):
+            host = self._hosts.get(model.id)
+            while host is not None and host.model != model and host.starts > host.ends:
+                await self.unload(model.id)
+            if host is None or host.model != model:
+                host = ModelHost(model, self.room(), self._ground, self._settings.retry_seconds)
+                self._hosts[model.id] = host
+            return host
+
+    async def successor(self, model: ModelEntry, lost: Engine) -> None:
+        """Wait until the end of a lost engine was noticed. Raises ``Unavailable`` when its process still runs."""
+        host = self._hosts[model.id]
+        if host.engine is lost and host.pid is None and (watch := self._watching.get(model.id)):
+            await asyncio.shield(watch)
+        if host.engine is lost:
+            raise Unavailable(f"The engine of {model.id} runs but takes no connections.")
+
+    async def notice_end(self, model_id: str, lost: Engine) -> None:
+        """Wait, not for long, until the end of an engine that dropped a request is seen: whoever comes next in line
+        would else be sent to the dying process and lost too."""
+        watch = self._watching.get(model_id)
+        if watch is not None and self._hosts[model_id].engine is lost:
+            await asyncio.wait((watch,), timeout=_NOTICE_SECONDS)
+
+    # -- carrying out -------------------------------------------------------------------------------------------------
+
+    def _do(self, actions: list[Action]) -> None:
+        """Carry out what the rules decided, and ask them again when time alone may change something."""
+        for action in actions:
+            match action:
+                case Load(model_id, again):
+                    self._spawn(self._load(self._hosts[model_id], again=again))
+                case Unload(model_id):
+                    self._spawn(self._unload(self._hosts[model_id]))
+                case Grant(model_id, ticket):
+                    grant = self._grants.get(ticket)
+                    if grant is None or grant.done():  # whoever asked has left this very moment
+                        self.release(model_id)
+                    else:
+                        grant.set_result(None)
+                case Refuse(model_id, ticket, reason, too_large):
+                    fault = self._hosts[model_id].fault
+                    if too_large:
+                        self._refuse(ticket, Unavailable(reason, code=INSUFFICIENT_MEMORY, retryable=False))
+                    elif fault is None:
+                        self._refuse(ticket, Unavailable(reason))
+                    else:
+                        self._refuse(ticket, Unavailable(reason, code=fault.code, retryable=fault.retryable))
+        self._set_timer()
+
+    def _refuse(self, ticket: Ticket, error: Unavailable) -> None:
+        grant = self._grants.get(ticket)
+        if grant is not None and not grant.done():
+            grant.set_exception(error)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = time.monotonic()
+        if (next_time := self._residency.next_time(now)) is not None:
+            self._timer = asyncio.get_running_loop().call_later(next_time - now, self._tick)
+
+    def _tick(self) -> None:
+        self._do(self._residency.tick(time.monotonic()))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _load(self, host: ModelHost, *, again: bool) -> None:
+        model_id = host.model.id
+        try:
+            await host.start(again=again)
+        except PagodaError as error:
+            logger.error("%s", error)
+            self._do(self._residency.failed(model_id, error.message, time.monotonic()))
+            return
+        self._watching[model_id] = self._spawn(self._watch(host))
+        if self._measuring is None or self._measuring.done():
+            self._measuring = self._spawn(self._measure())
+        self._do(self._residency.loaded(model_id, time.monotonic()))
+
+    async def _watch(self, host: ModelHost) -> None:
+        reason, lost = await host.wait()
+        self._do(self._residency.crashed(host.model.id, reason, time.monotonic()))
+        if lost is not None:
+            await lost.close()
+
+    async def _unload(self, host: ModelHost) -> None:
+        model_id = host.model.id
+        self._watching.pop(model_id).cancel()
+        await host.stop()
+        logger.info("%s has left memory", model_id)
+        self._do(self._residency.gone(model_id, time.monotonic()))
+
+    async def _measure(self) -> None:
+        """Now and then, what every process really uses; for as long as there is one."""
+        while running := [host for host in self._hosts.values() if host.pid is not None]:
+            for host in running:
+                used = await host.measure()
+                self._do(self._residency.measured(host.model.id, used, time.monotonic()))
+            await asyncio.sleep(_MEASURE_SECONDS)
 
     async def close(self) -> None:
-        """End all engines."""
-        await asyncio.gather(*(host.close() for host in self._hosts.values()))
+        """End all engines and everything that waits for them."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for ticket in list(self._grants):
+            self._refuse(ticket, Unavailable("Pagoda is shutting down."))
+        await asyncio.gather(*(host.stop() for host in self._hosts.values()))
         self._hosts.clear()
-
-
-def _note_failure(task: asyncio.Task[Engine]) -> None:
-    """A start that nobody waits for any more still says why it failed."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("%s", error)
