@@ -1,0 +1,34 @@
+# Pagoda on a CPU. From the repository's root:
+#   docker build -f deploy/docker/cpu.Dockerfile -t pagoda:cpu .
+#   docker build -f deploy/docker/cpu.Dockerfile -t pagoda:cpu --build-arg MODELS="smollm2-135m-instruct" .
+#   docker run -p 8000:8000 -e PAGODA_ADMIN_KEY=... -v pagoda:/var/lib/pagoda -v models:/models pagoda:cpu
+# An existing Hugging Face cache: -v ~/.cache/huggingface:/cache/huggingface
+FROM python:3.12-slim-bookworm
+
+ENV PYTHONUNBUFFERED=1 \
+    PAGODA_HOME=/var/lib/pagoda \
+    PAGODA_MODELS_DIRECTORY=/models \
+    HF_HOME=/cache/huggingface \
+    PAGODA_SERVER_HOST=0.0.0.0 \
+    PAGODA_SERVER_PORT=8000 \
+    PAGODA_SERVER_DRAIN_GRACE_SECONDS=3 \
+    PAGODA_LOG_FORMAT=json
+
+WORKDIR /opt/pagoda
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY src ./src
+RUN python -m pip install --no-cache-dir --disable-pip-version-check --quiet -c constraints.txt .
+
+# The service is user 10001 of group 0, so what its group may write is what it may write, under any user id.
+RUN install -d -m 0775 "$PAGODA_HOME" "$PAGODA_MODELS_DIRECTORY" "$HF_HOME"
+
+# Models that the image brings along, by id, with spaces between; others are fetched into the volume when wanted.
+ARG MODELS=""
+RUN umask 0002 && for model in $MODELS; do pagoda models pull "$model" || exit 1; done
+
+VOLUME ["/var/lib/pagoda", "/models"]
+USER 10001:0
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PAGODA_SERVER_PORT'] + '/ready', timeout=2)"]
+CMD ["pagoda", "serve"]
