@@ -16,9 +16,11 @@ import pytest
 
 import pagoda
 from pagoda.core.errors import BadOutput, NotFound, PagodaError
+from pagoda.core.settings import Settings
+from pagoda.core.types import Call, Detokenize, Tokenize
 from pagoda.model.catalog.entry_file import write_entry
 from pagoda.service.presence import Presence
-from tests.services import WAIT_SECONDS, fake_model, process
+from tests.services import WAIT_SECONDS, fake_model, process, running
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 MODELS = (
@@ -176,11 +178,28 @@ async def test_the_same_words_work_with_asyncio_and_together(home: Path, environ
         assert [piece async for piece in client.stream("a", temperature=0)] == ["fake", " a"]
 
 
+@pytest.mark.parametrize("far", [False, True])
+async def test_tokens_come_back_as_text_through_every_door(
+    home: Path, environment: Mapping[str, str], far: bool
+) -> None:
+    with process(home, environment=environment) as (url, _):
+        async with pagoda.connect(url if far else None) as client:
+            asked = Tokenize(model="chatty", text="one 二 three", pieces=True)
+            tokens = await client.inference.tokenize(asked, Call())
+            assert tokens.pieces == ("one", " 二", " three")
+            text = await client.inference.detokenize(Detokenize(model="chatty", ids=tokens.ids), Call())
+            assert text.text == "one 二 three"
+
+
 def test_a_program_connects_to_another_services_public_api(home: Path, environment: Mapping[str, str]) -> None:
     with process(home, environment=environment) as (url, _), pagoda.connect(url) as client:
         assert client.chat("hello", temperature=0).text == "fake hello"
         assert client.chat("hello", temperature=0, model="chatty").model == "chatty"
         assert len(client.embed("a", kind="query")[0]) == 8
+        scores = client.rerank("a", ["b", "a"])
+        assert scores[1] == pytest.approx(1)
+        assert scores[0] < 1
+        assert client.count_tokens("one two three") == 3
         with pytest.raises(PagodaError) as missing:
             client.chat("x", model="gpt-9")
         assert "chatty" in missing.value.message
@@ -226,3 +245,11 @@ def test_ctrl_c_stops_a_reply_and_a_second_one_leaves(home: Path, environment: M
         child.kill()
         child.wait()
         os.close(leader)
+
+
+async def test_a_home_is_free_again_when_its_service_has_stopped(settings: Settings) -> None:
+    for _ in range(2):
+        async with running(settings, [fake_model()]) as service:
+            assert service.platform.owns_engines
+            assert (await service.chat("hi"))[0] == 200
+        assert not (settings.home / "service.json").exists()

@@ -7,14 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 
-from pagoda.application.client import home_door
+from pagoda.application.client import far_door, home_door
 from pagoda.core.errors import PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
-from pagoda.core.types import Call, Delta, Generation, Message, Sampling, Usage
+from pagoda.core.types import PRIORITIES, Call, Delta, Generation, Message, Sampling, Usage
 
 _HELP = "Commands: /new forgets the conversation, /exit leaves (as Ctrl-D does); Ctrl-C stops a reply.\n"
 
@@ -29,6 +29,8 @@ class ChatOptions:
     max_tokens: int | None
     message: str | None
     """Ask this and leave."""
+    url: str | None = None
+    """Of a service elsewhere; ``None``: this home's own."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,11 @@ class Conversation:
 def talk(settings: Settings, environment: Mapping[str, str], options: ChatOptions) -> int:
     """Talk until the user leaves; 0, or 1 when the one asked message had no answer."""
     with asyncio.Runner() as runner:
-        connection = home_door(settings, environment)
+        connection: AbstractAsyncContextManager[Inference] = (
+            home_door(settings, environment)
+            if options.url is None
+            else far_door(options.url, settings.client.key.reveal())
+        )
         door = runner.run(connection.__aenter__())
         try:
             return _converse(runner, door, options, settings)
@@ -57,14 +63,14 @@ def talk(settings: Settings, environment: Mapping[str, str], options: ChatOption
 
 def _converse(runner: asyncio.Runner, door: Inference, options: ChatOptions, settings: Settings) -> int:
     conversation = Conversation(options.system)
-    model = options.model or settings.defaults.chat
+    model = options.model or (settings.defaults.chat if options.url is None else "")
     terminal = sys.stdin.isatty()
     if options.message is not None:
         conversation.turns.append({"role": "user", "content": options.message})
         runner.run(_reply(door, conversation, model, options))
         return 0
     if terminal:
-        sys.stdout.write(f"Talking to {model}. {_HELP}")
+        sys.stdout.write(f"Talking to {model or options.url}. {_HELP}")
     while (line := _read(terminal)) is not None:
         match line.strip():
             case "":
@@ -131,7 +137,7 @@ async def _reply(door: Inference, conversation: Conversation, model: str, option
 
 async def _stream(door: Inference, request: Generation, text: list[str]) -> tuple[Usage | None, float]:
     usage, began = None, 0.0
-    async with aclosing(door.complete(request, Call(priority="interactive"))) as events:  # type: ignore[type-var]
+    async with aclosing(door.complete(request, Call(priority=PRIORITIES["interactive"]))) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, Delta):
                 began = began or time.perf_counter()

@@ -13,6 +13,7 @@ import psutil
 
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
+from pagoda.service.crew import read_crew
 from pagoda.service.presence import Presence
 
 _GIB = 1024**3
@@ -64,7 +65,7 @@ def _models(settings: Settings) -> list[Finding]:
     shelf = open_shelf(settings)
     findings = []
     for entry in shelf.catalog.entries():
-        if not entry.builtin:
+        if not entry.builtin or entry.optional:
             continue
         state = shelf.store.state(entry).state
         good = state == "present"
@@ -75,6 +76,11 @@ def _models(settings: Settings) -> list[Finding]:
 
 def _service(settings: Settings) -> Finding:
     notice = Presence(settings.home).find()
+    crew = read_crew(settings.home)
+    if notice is not None and crew is not None:
+        said = f"service runs at {crew.url}, {crew.alive} of {crew.wanted} workers live (process {crew.captain})"
+        whole = crew.alive == crew.wanted
+        return Finding(said, "ok" if whole else "missing", "" if whole else "Look at the service's log.")
     if notice is not None:
         return Finding(f"service runs at {notice.url} (process {notice.pid})", "ok")
     server = settings.server

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from pagoda.application.joining import find_or_start, hold_lease
+from pagoda.core.configuration import load_settings
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
-from pagoda.core.settings import Defaults, Settings, load_settings
+from pagoda.core.settings import Defaults, Settings
 from pagoda.core.types import (
     Call,
     Classify,
@@ -255,17 +256,20 @@ class Connection:
 def connect(url: str | None = None, key: str = "") -> Connection:
     """Connect to this machine's Pagoda, starting it for as long as it is needed; or to the one at ``url``.
 
+    There ``key`` is sent, or else the setting ``client.key`` (``PAGODA_API_KEY``); this machine's own needs none.
     Settings come from ``pagoda.toml`` and the environment, as for every command. Raises ``ConfigError`` for wrong ones,
     and on entering ``Unavailable`` when the service cannot be reached or started.
     """
-    if url is not None:
-        return Connection(lambda: _far_door(url, key), Defaults(chat="", embedding=""))
     settings = load_settings({}, os.environ, Path.cwd())
+    if url is not None:
+        secret = key or settings.client.key.reveal()
+        return Connection(lambda: far_door(url, secret), Defaults(chat="", embedding=""))
     return Connection(lambda: home_door(settings, os.environ), settings.defaults)
 
 
 @asynccontextmanager
-async def _far_door(url: str, key: str) -> AsyncIterator[Inference]:
+async def far_door(url: str, key: str) -> AsyncIterator[Inference]:
+    """The door of a service at another address, through its public API."""
     door = FarDoor(url, key)
     try:
         yield door
@@ -274,12 +278,12 @@ async def _far_door(url: str, key: str) -> AsyncIterator[Inference]:
 
 
 @asynccontextmanager
-async def home_door(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Inference]:
+async def home_door(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[JoinedDoor]:
     """This home's service through its internal door, found or started, and held for the block's duration."""
     door = JoinedDoor(lambda: find_or_start(settings, environment))
     try:
         await door.states()  # finds or starts the service, so that a failure is said here
-        lease = asyncio.create_task(hold_lease(door))
+        lease = asyncio.create_task(hold_lease(door, ""))
         try:
             yield door
         finally:

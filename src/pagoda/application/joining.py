@@ -35,6 +35,31 @@ async def find_or_start(settings: Settings, environment: Mapping[str, str]) -> A
     return _address(notice)
 
 
+async def wait_for_owner(settings: Settings) -> Address:
+    """The address of the worker that owns the engines, which may be starting again. Raises ``Unavailable``."""
+    presence = Presence(settings.home)
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while True:
+                if (notice := presence.find()) is not None:
+                    return _address(notice)
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError:
+        raise Unavailable("The worker that owns the engines did not come back in time; ask again.") from None
+
+
+def join_running(settings: Settings) -> JoinedDoor | None:
+    """The door of this home's service process, if one runs; it starts none."""
+    notice = Presence(settings.home).find()
+    if notice is None:
+        return None
+
+    async def find() -> Address:
+        return _address(notice)
+
+    return JoinedDoor(find)
+
+
 def _launch(settings: Settings, environment: Mapping[str, str], log: Path) -> int:
     """Start a service process that outlives this one, in a session of its own, so that Ctrl-C here does not end it."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +94,8 @@ def _address(notice: Notice) -> Address:
     return Address(notice.url, notice.key)
 
 
-async def hold_lease(door: JoinedDoor) -> None:
+async def hold_lease(door: JoinedDoor, name: str) -> None:
     """Keep the service process alive for as long as this task runs; find it again if it goes."""
     while True:
-        await door.hold_lease()
+        await door.hold_lease(name)
         await asyncio.sleep(_LOOK_SECONDS)

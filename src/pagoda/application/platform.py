@@ -9,25 +9,53 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pagoda.application.joining import find_or_start, hold_lease
+from pagoda.application.calibration import calibration_path
+from pagoda.application.counting import Counting, open_telemetry
+from pagoda.application.joining import find_or_start, hold_lease, wait_for_owner
 from pagoda.application.registry import run_kinds
+from pagoda.core.errors import Conflict, PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunRegistry, Runs
 from pagoda.core.settings import Settings
+from pagoda.core.types import Call, Embed, Embeddings
 from pagoda.interface.context import ModelStatus
+from pagoda.interface.turnstile import Gate
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
-from pagoda.model.catalog.entry import ModelEntry
+from pagoda.model.catalog.entry import ModelEntry, host_id
+from pagoda.model.catalog.identity import ModelIdentities
+from pagoda.model.catalog.inspection import complete_entry
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.catalog.store import FileState
-from pagoda.service.dispatch import ModelService
+from pagoda.model.engines.choice import CATALOG_SAYS, choose_for
+from pagoda.service.cache.opening import open_cache, open_semantic
+from pagoda.service.cache.responses import ResponseCache
+from pagoda.service.cache.store import Scope
+from pagoda.service.contents.recorder import Recorder
+from pagoda.service.dispatch import ModelService, check_generation
+from pagoda.service.host import StartGround
+from pagoda.service.keys.ring import KeyRing
+from pagoda.service.lifecycle import Lifecycle, Order, Step, follow
+from pagoda.service.limits.limiter import Limiter
+from pagoda.service.limits.opening import open_limiter
 from pagoda.service.presence import Notice, Presence
-from pagoda.service.supervisor import StartGround, Supervisor
-from pagoda.service.telemetry import Telemetry
+from pagoda.service.routing.roster import pool_entries
+from pagoda.service.routing.router import Router
+from pagoda.service.routing.steering import PoolOrder, Steering, open_steering
+from pagoda.service.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from pagoda.core.storage.store import Store
+    from pagoda.logic.batches.ledger import Batches
+    from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.service.keys.book import KeyBook
 
 logger = logging.getLogger(__name__)
 
@@ -37,42 +65,100 @@ class Platform:
 
     inference: Inference
 
-    def __init__(self, settings: Settings, environment: Mapping[str, str], *, embedded: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, environment: Mapping[str, str], *, embedded: bool = False, seated: bool = False
+    ) -> None:
         self.settings = settings
-        self.telemetry = Telemetry()
+        self.telemetry = open_telemetry(settings)
         self.shelf = open_shelf(settings)
+        taken = {name for entry in self.shelf.catalog.entries() for name in (entry.id, *entry.aliases)}
+        for entry in pool_entries(settings.pools, self.shelf.catalog.refer, taken):
+            self.shelf.catalog.lend(entry)
         self.runs = Runs(settings, RunRegistry(run_kinds()))
+        self.keys = KeyRing(self._book_if_any, settings.keys)
+        self.contents = Recorder(settings.log, self.records)
+        self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
+        self.write_line: Callable[[bytes], None] | None = None
         self.internal_key = ""
+        self.gate = Gate()
         self.closing = asyncio.Event()
         self.leases = 0
         self.left = asyncio.Event()
         """Set whenever a process that had joined has left."""
         self._environment = environment
         self._embedded = embedded
+        self._seated = seated
         self._presence = Presence(settings.home)
         self._supervisor: Supervisor | None = None
         self._service: ModelService | None = None
+        self._lifecycle: Lifecycle | None = None
+        self._routing: Steering | None = None
+        self._preloading: asyncio.Task[None] | None = None
+        self._cache: ResponseCache | None = None
+        self._limiter: Limiter | None = None
+        self._semantic_said = ""
         self._joined: JoinedDoor | None = None
         self._lease: asyncio.Task[None] | None = None
+        self._store: Store | None = None
+        self._opening = asyncio.Lock()
+        self._resumption: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Own the engines of this home, or join the process that does."""
-        if await asyncio.to_thread(self._presence.claim):
+        await self.keys.start()
+        if not self._seated and await asyncio.to_thread(self._presence.claim):
             self.internal_key = secrets.token_urlsafe(32)
             ground = StartGround(
                 locate=self.shelf.store.locate,
                 logs=self.settings.home / "logs",
                 environment=self._environment,
                 start_seconds=self.settings.engines.start_seconds,
+                find=self.shelf.catalog.find,
             )
             self._supervisor = Supervisor(ground, self.settings.engines)
-            self._service = ModelService(self.shelf.catalog, self._supervisor, self.telemetry)
-            self.inference = Door(self._service)
+            identify = ModelIdentities(self.shelf.store, self.shelf.catalog.find).of
+            semantic, self._semantic_said = open_semantic(
+                self.settings.cache, self.calibration_path, self.settings.defaults.embedding, self._embedded_text
+            )
+            self._cache = open_cache(self.settings.cache, identify, self._supervisor.room, self.telemetry, semantic)
+            self._limiter = open_limiter(self.settings, self.records, self.telemetry, self.keys)
+            self._limiter.start()
+            router = Router(self._supervisor, self.telemetry, self.settings.routing, check_generation)
+            self._service = ModelService(
+                self.shelf.catalog,
+                self._supervisor,
+                self.telemetry,
+                self._cache,
+                self.settings.admission,
+                (self.keys, self._limiter),
+                router,
+            )
+            self._routing = open_steering(self.settings, router, self._supervisor, self.shelf.catalog.refer)
+            self._routing.start()
+            self._lifecycle = Lifecycle(self._supervisor, self.shelf.store.state, self.shelf.store.pull)
+            self._preloading = asyncio.create_task(self._preload(self._supervisor))
+            self.inference = Door(self._service, self.contents)
+            self.contents.start()
             return
-        joined = JoinedDoor(lambda: find_or_start(self.settings, self._environment))
+        if self._seated:  # one of several workers: the captain starts the owner again
+            joined = JoinedDoor(lambda: wait_for_owner(self.settings))
+        else:
+            joined = JoinedDoor(lambda: find_or_start(self.settings, self._environment))
         self._joined = self.inference = joined
-        self._lease = asyncio.create_task(hold_lease(joined))
+        self._lease = asyncio.create_task(hold_lease(joined, self.counting.name))
+        self.counting.join(joined)
         logger.info("joined the service process of %s", self.settings.home)
+
+    @property
+    def calibration_path(self) -> Path:
+        """Where ``pagoda cache calibrate`` keeps what it found."""
+        return calibration_path(self.settings)
+
+    async def _embedded_text(self, tenant: str, text: str) -> Embeddings:
+        """A question's vector for the semantic cache, which knows no door."""
+        model = self.entry(None, "embedding").id
+        wanted = Embed(model=model, inputs=(text,), kind="query")
+        return await self.inference.embed(wanted, Call(tenant=tenant, purpose="internal"))
 
     @property
     def owns_engines(self) -> bool:
@@ -83,40 +169,169 @@ class Platform:
         """Tell other processes where to join (only the owner is joined)."""
         if self.owns_engines:
             self._presence.publish(Notice(url=url, key=self.internal_key, pid=os.getpid(), embedded=self._embedded))
+            self._resumption = asyncio.create_task(self._resume_batches())  # not before they can join this process
 
     async def stop(self) -> None:
         """End the engines, or leave the process that was joined."""
         self.closing.set()
-        if self._lease is not None:
-            self._lease.cancel()
-            await asyncio.gather(self._lease, return_exceptions=True)
-        if self._joined is not None:
-            await self._joined.close()
-        if self._supervisor is not None:
-            await self._supervisor.close()
+        await self.counting.close()
+        for task in (self._lease, self._preloading, self._resumption):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._limiter is not None:
+            await self._limiter.close()
+        await self.keys.close()
+        await self.contents.close()
+        for part in (self._store, self._joined, self._cache, self._routing, self._supervisor):
+            if part is not None:
+                await part.close()
         self._presence.release()
 
-    def entry(self, name: str | None, task: str) -> ModelEntry:
-        """The model of that name, or the default of the task."""
+    async def _preload(self, supervisor: Supervisor) -> None:
+        """Load the models that settings name, one after another; one that fails does not keep the others away."""
+        models = self.settings.models
+        for name in dict.fromkeys((*models.pinned, *models.preload)):
+            try:
+                entry = self.shelf.catalog.refer(name)
+                if name in models.pinned:
+                    supervisor.keep(entry, pinned=True)
+                await supervisor.load(entry)
+            except PagodaError as error:
+                logger.error("%s was not loaded at start: %s", name, error)
+
+    async def steer(self, order: Order) -> AsyncIterator[Step]:
+        """Load or unload a model, here or in the process that owns the engines."""
+        if self._joined is not None:
+            steps = self._joined.steer(order)
+        elif self._lifecycle is not None:
+            steps = self._lifecycle.carry_out(self.shelf.catalog.refer(order.model), order)
+        else:
+            raise RuntimeError("the platform is started before it is steered")
+        async with aclosing(steps):  # type: ignore[type-var]
+            async for step in steps:
+                yield step
+
+    def watch_models(self) -> AsyncIterator[Step]:
+        """Every change of a model's state in this process; another's are watched there."""
+        if self._supervisor is None:
+            raise Conflict("This process owns no engines; watch the one that does.")
+        return follow(self._supervisor)
+
+    async def memory(self) -> dict[str, Any]:
+        """The budget and what of it is set aside, bytes in each pool."""
+        if self._joined is not None:
+            return await self._joined.memory()
+        return (
+            {}
+            if self._supervisor is None
+            else {"budget": asdict(self._supervisor.budget), "held": asdict(self._supervisor.held)}
+        )
+
+    async def feature(self, reference: str) -> str:
+        """Make a model, by id, path or hub's id, the default of its task; gives a line on the engine that runs it.
+
+        Raises ``Conflict`` where another process owns the engines, and what the model's files or engine lack.
+        """
+        if not self.owns_engines:
+            raise Conflict(
+                f"Another service of {self.settings.home} runs already; stop it, or give this one a PAGODA_HOME of its "
+                "own to serve another model.",
+                param="model",
+            )
+        entry = self.shelf.catalog.refer(reference)
+        path = await asyncio.to_thread(self.shelf.store.locate, entry)
+        choice = choose_for(entry, path)
+        if choice.reason != CATALOG_SAYS and path is not None:
+            entry = self.shelf.catalog.lend(replace(complete_entry(entry, path), engine=choice.engine))
+        field = "embedding" if entry.task == "embedding" else "chat"
+        defaults = replace(self.settings.defaults, **{field: entry.id})
+        self.settings = replace(self.settings, defaults=defaults)
+        return f"{entry.id}: {choice.reason}: {choice.engine}"
+
+    async def records(self) -> Store:
+        """The database of records, opened when somebody needs it. Raises ``StoreError``."""
+        async with self._opening:
+            if self._store is None:
+                from pagoda.core.storage.store import open_store  # noqa: PLC0415  (not every service needs it)
+
+                store = open_store(self.settings)
+                await store.open()
+                self._store = store
+        return self._store
+
+    def _book_if_any(self) -> KeyBook | None:
+        """The keys as they are kept; ``None`` while this home has no records, so that nobody makes some by looking."""
+        if not self.settings.storage.url and not (self.settings.home / "pagoda.db").exists():
+            return None
+        return self.book
+
+    @cached_property
+    def book(self) -> KeyBook:
+        """The keys as they are kept."""
+        from pagoda.service.keys.book import KeyBook  # noqa: PLC0415
+
+        return KeyBook(self.records)
+
+    async def demand_keys(self) -> str | None:
+        """Refuse requests without a key from now on; gives the secret of an admin key where there was none."""
+        self.keys.demand()
+        if self.settings.keys.admin_key:
+            return None
+        issued = await self.book.ensure_admin()
+        await self.refresh_keys()
+        return None if issued is None else issued.secret
+
+    async def refresh_keys(self, changed: str | None = None) -> None:
+        """Have keys renewed here, and in the process that owns the engines, after one (or an unknown one) changed."""
+        if changed is not None:
+            self.keys.forget(changed)
+        await self.keys.refresh(warm=True)
+        if self._joined is not None:
+            await self._joined.renew_keys()
+
+    @cached_property
+    def files(self) -> FileShelf:
+        """Uploaded files."""
+        from pagoda.logic.batches.shelf import FileShelf  # noqa: PLC0415
+
+        return FileShelf(self.records, self.settings.home / "files")
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Batches that were asked for over HTTP."""
+        from pagoda.logic.batches.ledger import Batches  # noqa: PLC0415
+
+        return Batches(self.records, self.files, self.runs)
+
+    async def _resume_batches(self) -> None:
+        if await asyncio.to_thread(self.runs.find, kind="batch", status="interrupted", limit=1):
+            await self.batches.resume_interrupted()
+
+    def entry(self, name: str | None, task: str, among: Collection[str] | None = None) -> ModelEntry:
+        """The model of that name, or the default of the task, of those ids that may be named."""
         if name is not None:
-            return self.shelf.catalog.resolve(name)
+            return self.shelf.catalog.resolve(name, among)
         defaults = self.settings.defaults  # the operator's word: a path or a hub's id will do as well
-        return self.shelf.catalog.refer(defaults.embedding if task == "embedding" else defaults.chat)
+        entry = self.shelf.catalog.refer(defaults.embedding if task == "embedding" else defaults.chat)
+        return entry if among is None or entry.id in among else self.shelf.catalog.resolve(entry.id, among)
 
     async def models(self) -> Sequence[ModelStatus]:
         """All models with the state of their files and engines."""
         engines = await self.states()
         files = await asyncio.to_thread(self._file_states)
-        return [self._status(entry, files_state, engines.get(entry.id)) for entry, files_state in files]
+        return [self._status(entry, files_state, engines.get(host_id(entry))) for entry, files_state in files]
 
     def _status(self, entry: ModelEntry, files: FileState, engine: Mapping[str, Any] | None) -> ModelStatus:
         """The engine's state where there is one and files for it; else the files'."""
         aliases = tuple(self.shelf.catalog.names_of(entry))
-        if files.state in ("absent", "broken"):
+        if self._lifecycle is not None and entry.id in self._lifecycle.pulling:
+            return ModelStatus(entry=entry, state="pulling", reason="", aliases=aliases)
+        if files.state in ("absent", "broken") and (engine is None or engine["state"] != "ready"):
             return ModelStatus(entry=entry, state=files.state, reason=files.reason, aliases=aliases)
         if engine is None:
             return ModelStatus(entry=entry, state="unloaded", reason="", aliases=aliases)
-        return ModelStatus(entry=entry, state=engine["state"], reason=engine["reason"], aliases=aliases)
+        return ModelStatus(entry=entry, state=engine["state"], reason=engine["reason"], aliases=aliases, engine=engine)
 
     def _file_states(self) -> list[tuple[ModelEntry, FileState]]:
         return [(entry, self.shelf.store.state(entry)) for entry in self.shelf.catalog.entries()]
@@ -125,15 +340,54 @@ class Platform:
         """Engine states by model id."""
         if self._joined is not None:
             return await self._joined.states()
-        if self._service is None:
-            return {}
-        return {model_id: asdict(state) for model_id, state in self._service.states().items()}
+        known = {} if self._service is None else self._service.states()
+        return {model_id: asdict(state) for model_id, state in known.items()}
 
-    def lease(self) -> Callable[[], None]:
+    async def cache_state(self) -> dict[str, Any]:
+        """What the response cache holds, as JSON."""
+        if self._joined is not None:
+            return await self._joined.cache_state()
+        return {} if self._cache is None else asdict(await self._cache.state()) | {"semantic": self._semantic_said}
+
+    async def purge_cache(self, tenant: str | None, model: str | None) -> dict[str, Any]:
+        """Forget cached answers of a tenant, a model (by id or alias), both or all."""
+        if self._joined is not None:
+            return await self._joined.purge_cache(tenant, model)
+        scope = Scope(tenant, None if model is None else self.shelf.catalog.resolve(model).id)
+        return {} if self._cache is None else asdict(await self._cache.purge(scope))
+
+    async def usage(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """What was used, up to now where this process counts it; else up to what that one has written."""
+        from pagoda.service.limits.report import Question, usage_report  # noqa: PLC0415  (it brings the database)
+
+        if self._limiter is not None:
+            await self._limiter.books.flush()
+        return await usage_report(await self.records(), Question(**question), self.settings.prices.currency)
+
+    async def pools(self) -> list[dict[str, Any]]:
+        """All pools with their replicas, as JSON."""
+        if self._joined is not None:
+            return await self._joined.pools()
+        return [] if self._routing is None else self._routing.pools()
+
+    async def steer_pool(self, order: PoolOrder) -> dict[str, Any]:
+        """Add, remove, drain or resume a replica, here or in the process that owns the engines."""
+        if self._joined is not None:
+            return await self._joined.steer_pool(order)
+        if self._routing is None:
+            raise RuntimeError("the platform is started before it is steered")
+        return self._routing.carry_out(order)
+
+    async def metrics(self) -> bytes:
+        """The metrics of all processes of this home, in Prometheus's text format."""
+        return await self.counting.expose(self._service)
+
+    def lease(self, name: str = "") -> Callable[[], None]:
         """Note that another process has joined."""
         self.leases += 1
 
         def leave() -> None:
+            self.telemetry.fleet.leave(name)
             self.leases -= 1
             self.left.set()
 

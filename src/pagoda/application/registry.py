@@ -11,4 +11,4 @@ if TYPE_CHECKING:
 
 def run_kinds() -> Mapping[str, RunTarget]:
     """Kinds of run: the name that users see, and ``package.module:function``."""
-    return {}
+    return {"batch": "pagoda.application.batching:run_batch"}

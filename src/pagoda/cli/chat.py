@@ -21,6 +21,8 @@ def register(commands: Any) -> None:
     parser.add_argument("--temperature", type=float, help="0 is greedy")
     parser.add_argument("--max-tokens", type=int, help="new tokens at most in a reply")
     parser.add_argument("-m", "--message", help="ask this one thing, print the answer, leave")
+    parser.add_argument("--url", help="talk to the service at this address instead of this machine's own")
+    parser.add_argument("--key", help="API key for --url (default: PAGODA_API_KEY)")
     add_settings_flag(parser)
     parser.set_defaults(run=run)
 
@@ -29,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     """Talk until the user leaves."""
     import os
 
-    settings = settings_from(args)
+    settings = settings_from(args, client__key=args.key)
     from pagoda.application.chat import ChatOptions, talk
 
-    options = ChatOptions(args.model, args.system, args.temperature, args.max_tokens, args.message)
+    options = ChatOptions(args.model, args.system, args.temperature, args.max_tokens, args.message, args.url)
     return talk(settings, os.environ, options)

@@ -28,7 +28,8 @@ def register(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> int:
     """Print them."""
-    from pagoda.core.settings import Secret, options
+    from pagoda.core.configuration import options
+    from pagoda.core.setting_values import Secret
 
     settings = settings_from(args)
     rows: list[tuple[str, Any, str, str]] = [

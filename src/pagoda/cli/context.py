@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pagoda.core.settings import Settings
+    from pagoda.logic.inference.joined import JoinedDoor
 
 
 def add_settings_flag(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +29,8 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
 
 def settings_from(args: argparse.Namespace, **flags: Any) -> Settings:
     """The effective settings; ``flags`` are values of the command's own options by dotted key."""
+    from pagoda.core.configuration import load_settings, options
     from pagoda.core.errors import InvalidRequest
-    from pagoda.core.settings import load_settings, options
 
     given: dict[str, Any] = {}
     known = {option.key for option in options()}
@@ -40,6 +43,19 @@ def settings_from(args: argparse.Namespace, **flags: Any) -> Settings:
         given[key] = value
     given |= {key.replace("__", "."): value for key, value in flags.items()}
     return load_settings(given, os.environ, Path.cwd())
+
+
+def ask_service(args: argparse.Namespace, ask: Callable[[JoinedDoor], Awaitable[Any]]) -> Any:
+    """What this home's service answers; it is started if it does not run."""
+    import asyncio
+
+    from pagoda.application.client import home_door
+
+    async def run() -> Any:
+        async with home_door(settings_from(args), os.environ) as door:
+            return await ask(door)
+
+    return asyncio.run(run())
 
 
 def print_json(value: Any) -> None:

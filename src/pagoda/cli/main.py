@@ -12,10 +12,25 @@ import sys
 from collections.abc import Sequence
 
 import pagoda
-from pagoda.cli import chat, config, doctor, models, runs, serve, version
+from pagoda.cli import (
+    batch,
+    bench,
+    cache,
+    chat,
+    config,
+    doctor,
+    drain,
+    keys,
+    logs,
+    models,
+    pools,
+    runs,
+    serve,
+    version,
+)
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
 
-_COMMANDS = (serve, chat, doctor, models, runs, config, version)
+_COMMANDS = (serve, drain, chat, doctor, models, pools, keys, batch, cache, logs, runs, bench, config, version)
 
 
 def build_parser() -> argparse.ArgumentParser:

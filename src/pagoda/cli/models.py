@@ -1,4 +1,4 @@
-"""``pagoda models``: list, show, pull, import, add, remove, suggest.
+"""``pagoda models``: list, show, pull, import, add, remove, suggest; load and unload are in ``models_memory``.
 
 Only argument parsing is done at import; everything else is imported by the command that needs it. Results go to
 standard output (``--json`` for programs), progress and errors to standard error.
@@ -8,29 +8,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pagoda.cli import models_memory
 from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+from pagoda.cli.progress import progress
 
 if TYPE_CHECKING:
-    from pagoda.core.ports import Progress
     from pagoda.model.catalog.entry import ModelEntry
     from pagoda.model.catalog.opening import Shelf
     from pagoda.model.catalog.store import FileState
-
-STAGES = {
-    "connect": "connecting",
-    "download": "downloading",
-    "check": "checking",
-    "unpack": "unpacking",
-    "copy": "copying",
-    "read": "reading",
-    "build": "building",
-    "wait": "waiting for another process",
-}
 
 MEMORY_SHARE = 0.8
 """Part of this machine's memory that a model may fill; the rest is the system's."""
@@ -70,15 +59,20 @@ def register(subparsers: Any) -> None:
         commands,
         "add",
         run_add,
-        "add a model at an OpenAI-compatible address",
-        "pagoda models add llama --url http://127.0.0.1:11434/v1 --model llama3.2",
+        "add a model at an OpenAI-compatible address, or an adapter of a model",
+        "pagoda models add llama --url http://127.0.0.1:11434/v1 --model llama3.2\n"
+        "  pagoda models add polite --adapter ./polite-lora --base smollm2-135m-instruct-hf",
     )
     add.add_argument("name", help="the model's name here")
-    add.add_argument("--url", required=True, help="address up to and including /v1")
+    where = add.add_mutually_exclusive_group(required=True)
+    where.add_argument("--url", help="address up to and including /v1")
+    where.add_argument("--adapter", type=Path, metavar="FOLDER", help="a PEFT adapter, answering by its base's engine")
+    add.add_argument("--base", default="", metavar="MODEL", help="the model that the adapter was trained on")
     add.add_argument("--model", default="", help="the model's name there (default: the same)")
     add.add_argument("--key-env", default="", metavar="VAR", help="environment variable that holds the API key")
     add.add_argument("--task", choices=("chat", "completion", "embedding"), default="chat", help="default: chat")
     add.add_argument("--dimensions", type=int, metavar="N", help="length of its embeddings")
+    models_memory.register(lambda *what: _command(commands, *what))
     remove = _command(
         commands, "remove", run_remove, "remove files, and the entry unless built in", "pagoda models remove my-model"
     )
@@ -109,31 +103,40 @@ def _gigabytes(text: str) -> float:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    """Print the catalog with the state of each model's files."""
+    """Print the catalog with the state of each model: its files, and where a service runs its memory."""
     if args.suggest:
         return run_suggest(args)
-    shelf = _shelf(args)
-    rows = [_about(shelf, entry, shelf.store.state(entry)) for entry in shelf.catalog.entries()]
+    from pagoda.model.catalog.disk import spell_bytes
+    from pagoda.model.catalog.opening import open_shelf
+
+    settings = settings_from(args)
+    shelf = open_shelf(settings)
+    states, memory = models_memory.service_view(settings)
+    rows = []
+    for entry in shelf.catalog.entries():
+        files = shelf.store.state(entry)
+        about = _about(shelf, entry, files)
+        rows.append(about | models_memory.about_memory(about, entry, files.path, settings, states))
     if args.json:
         return _print_json(rows)
-    from pagoda.model.catalog.disk import spell_bytes
-
     _print_table(
-        ("model", "task", "engine", "state", "size", "context", "from", "aliases"),
+        ("model", "task", "engine", "state", "size", "memory", "context", "from", "aliases"),
         [
             (
                 row["id"],
                 row["task"],
                 row["engine"],
-                row["state"],
+                models_memory.spell_state(row),
                 spell_bytes(row["bytes"]) if row["bytes"] else "",
-                str(row["context"] or ""),
+                models_memory.spell_need(row),
+                models_memory.spell_context(row),
                 row["from"],
                 ", ".join(row["aliases"]),
             )
             for row in rows
         ],
     )
+    print(models_memory.spell_memory(settings, memory))
     return 0
 
 
@@ -203,13 +206,13 @@ def run_pull(args: argparse.Namespace) -> int:
     shelf = _shelf(args)
     names = list(args.models)
     if args.builtin:
-        names = [entry.id for entry in shelf.catalog.entries() if entry.builtin] + names
+        names = [entry.id for entry in shelf.catalog.entries() if entry.builtin and not entry.optional] + names
     if not names:
         raise InvalidRequest("Name a model to pull, or give --builtin; `pagoda models list` names those there are.")
     if args.as_name and len(names) != 1:
         raise InvalidRequest("--as takes exactly one model.")
     done = []
-    with _progress() as show:
+    with progress() as show:
         for name in names:
             entry, path = obtain(shelf, name, show(name), as_name=args.as_name)
             done.append({"id": entry.id, "path": str(path or ""), "bytes": shelf.store.state(entry).bytes})
@@ -225,17 +228,25 @@ def run_import(args: argparse.Namespace) -> int:
     from pagoda.model.catalog.opening import take_in
 
     shelf = _shelf(args)
-    with _progress() as show:
+    with progress() as show:
         entry, path = take_in(shelf, args.name, args.files, show(args.name))
     return _report(args, {"id": entry.id, "path": str(path or "")}, f"{entry.id} is ready: {path}")
 
 
 def run_add(args: argparse.Namespace) -> int:
-    """Add a remote model."""
+    """Add a remote model or an adapter."""
+    from pagoda.core.errors import InvalidRequest
     from pagoda.model.catalog.entry import RemoteAddress
-    from pagoda.model.catalog.opening import add_remote
+    from pagoda.model.catalog.opening import add_adapter, add_remote
 
     shelf = _shelf(args)
+    if bool(args.adapter) != bool(args.base):
+        raise InvalidRequest("--adapter and --base belong together: the folder, and the model it was trained on.")
+    if args.adapter:
+        entry = add_adapter(shelf, args.name, args.adapter, args.base)
+        return _report(
+            args, {"id": entry.id, "base": args.base, "adapter": str(args.adapter)}, f"{entry.id} adapts {args.base}."
+        )
     address = RemoteAddress(url=args.url.rstrip("/"), model=args.model or args.name, key_env=args.key_env)
     entry = add_remote(shelf.catalog, args.name, address, args.task, args.dimensions)
     key = f" The service reads its key from {args.key_env} when it starts." if args.key_env else ""
@@ -341,47 +352,3 @@ def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         table.add_row(*row)
     # Into a pipe, lines are not folded to a terminal's width: they are read by programs.
     Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False).print(table)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], Progress]]:
-    """A bar a model on a terminal; into a pipe, one line for each stage."""
-    if not sys.stderr.isatty():
-        yield _plain_progress
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.fields[model]} {task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-
-        def show(model: str) -> Any:
-            task = bars.add_task("", total=None, model=model)
-            last = [""]
-
-            def report(stage: str, done: int, total: int | None) -> None:
-                if stage != last[0]:
-                    last[0] = stage
-                    bars.reset(task, total=total, description=STAGES.get(stage, stage))
-                bars.update(task, completed=done, total=total)
-
-            return report
-
-        yield show
-
-
-def _plain_progress(model: str) -> Progress:
-    last = [""]
-
-    def report(stage: str, done: int, total: int | None) -> None:
-        if stage != last[0]:
-            last[0] = stage
-            print(f"{model}: {STAGES.get(stage, stage)}", file=sys.stderr, flush=True)
-
-    return report

@@ -21,11 +21,7 @@ def follow_with(runs: Runs, run_id: str, view: View, *, after: str | None = None
             for event in runs.watch(run_id, after=after):
                 place, status = event.id, _show(view, event, status)
     except KeyboardInterrupt:
-        view.say(
-            f"The run goes on; watch it again with `pagoda runs watch {run_id}`. "
-            f"Press Ctrl-C once more within {AGAIN_SECONDS:g} s to cancel it."
-        )
-        if not _pressed_again():
+        if not _pressed_again(view, run_id):
             return 0
         status = _cancel(runs, run_id, view, place)
     return 0 if status == "done" else 1
@@ -36,8 +32,12 @@ def _show(view: View, event: RunEvent, status: str) -> str:
     return str(event.data["status"]) if event.type == "end" else status
 
 
-def _pressed_again() -> bool:
+def _pressed_again(view: View, run_id: str) -> bool:
     try:
+        view.say(
+            f"The run goes on; watch it again with `pagoda runs watch {run_id}`. "
+            f"Press Ctrl-C once more within {AGAIN_SECONDS:g} s to cancel it."
+        )
         time.sleep(AGAIN_SECONDS)
     except KeyboardInterrupt:
         return True

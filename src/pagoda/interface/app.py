@@ -9,19 +9,75 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route as StarletteRoute
 
 import pagoda
+from pagoda.interface.access import SECURITY_SCHEMES, Access, public
+from pagoda.interface.allowance import Allowance
 from pagoda.interface.context import Backstage
+from pagoda.interface.express import Express
+from pagoda.interface.journal import Journal
 from pagoda.interface.pages import pages_router
 from pagoda.interface.perimeter import Entrance, Limits, Loopback, SubPath
-from pagoda.interface.problems import install_problems
-from pagoda.interface.routes import chat, completions, embeddings, health, internal, models, runs, service
+from pagoda.interface.problems import install_problems, is_anthropic
+from pagoda.interface.routes import (
+    batches,
+    cache,
+    chat,
+    completions,
+    drain,
+    embeddings,
+    files,
+    health,
+    internal,
+    keys,
+    logs,
+    memory,
+    messages,
+    models,
+    pools,
+    rerank,
+    responses,
+    runs,
+    service,
+    tokens,
+    usage,
+)
+from pagoda.interface.turnstile import Turnstile
 
+RATE_HEADERS = [
+    f"x-ratelimit-{word}-{what}" for what in ("requests", "tokens") for word in ("limit", "remaining", "reset")
+]
 _DESCRIPTION = """
 OpenAI-compatible API and service API of Pagoda. Errors are `{"error": {"message", "type", "param", "code"}}`
 everywhere; unknown parameters are refused by name. Headers: `X-Request-Id` (yours is kept), `X-Request-Timeout`
-(seconds).
+(seconds), `X-Request-Priority` (`interactive`, `normal`, `batch`, or a number: smaller is sooner), `Cache-Control`
+(what the response cache may do; `X-Cache` says what it did).
 """
+
+_ROUTES = (
+    chat,
+    responses,
+    completions,
+    embeddings,
+    models,
+    memory,
+    messages,
+    rerank,
+    tokens,
+    files,
+    batches,
+    service,
+    runs,
+    cache,
+    pools,
+    keys,
+    drain,
+    usage,
+    logs,
+    health,
+    internal,
+)
 
 
 def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> FastAPI:
@@ -37,32 +93,34 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
             await stop()
 
     server = stage.settings.server
-    app = FastAPI(
-        title="Pagoda",
-        version=pagoda.__version__,
-        description=_DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-    )
+    told: dict[str, Any] = {"title": "Pagoda", "version": pagoda.__version__, "description": _DESCRIPTION}
+    app = FastAPI(**told, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.backstage = stage
-    for module in (chat, completions, embeddings, models, service, runs, health, internal):
+    app.state.access = Access(stage.keys, server.trusted_proxies, stage.telemetry)
+    for module in _ROUTES:
         app.include_router(module.router)
     app.include_router(pages_router())
     install_problems(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    _offer_document(app)
     # The last added is the outermost: every answer, refusals too, has an id and is counted.
-    app.add_middleware(Limits, max_body_bytes=server.max_body_bytes)
+    app.add_middleware(
+        Express, routers=[module.router for module in (chat, responses, completions, embeddings, messages, service)]
+    )
+    app.add_middleware(Allowance)
+    app.add_middleware(Limits, max_body_bytes=server.max_body_bytes, max_file_bytes=server.max_file_bytes)
     if server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(server.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["X-Request-Id", "X-Pagoda-Model", "Retry-After"],
+            expose_headers=["X-Request-Id", "X-Pagoda-Model", "X-Cache", "Retry-After", *RATE_HEADERS],
         )
-    app.add_middleware(Loopback, origins=server.cors_origins)
-    app.add_middleware(Entrance, telemetry=stage.telemetry)
+    app.add_middleware(Loopback, origins=server.cors_origins, keyless=lambda: not stage.keys.required)
+    app.add_middleware(Turnstile, gate=stage.gate)
+    log, write = stage.settings.log, stage.write_line
+    journal = Journal(log, write) if write is not None and log.access != "off" else None
+    app.add_middleware(Entrance, telemetry=stage.telemetry, journal=journal)
     if server.root_path.strip("/"):
         app.add_middleware(SubPath, root_path=server.root_path)
     return app
@@ -70,6 +128,7 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
 
 _PROBLEMS = {
     "400": "The request is malformed or asks for what cannot be done; `param` names what is wrong.",
+    "401": "The request needs a key, or a key that is known here.",
     "403": "The caller may not do this.",
     "404": "There is no such model.",
     "413": "The body is too large.",
@@ -80,6 +139,17 @@ _PROBLEMS = {
 }
 
 
+_ABOUT_KEYS = ("401", "403", "429", "503")
+
+
+def _offer_document(app: FastAPI) -> None:
+    """Our document at FastAPI's route, for everybody: it tells nothing of this service but what it could be asked."""
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    for route in app.routes:
+        if isinstance(route, StarletteRoute) and route.path == app.openapi_url:
+            public(route.endpoint)
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document, with our errors (400 and others, in OpenAI's shape) in place of its own 422."""
     if app.openapi_schema is not None:
@@ -88,16 +158,23 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, servers=app.servers
     )
     schemas = document["components"]["schemas"]
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, operations in document["paths"].items():
+        form = "MessagesProblem" if is_anthropic(path) else "ErrorAnswer"
+        error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{form}"}}}
+        for operation in operations.values():
             responses = operation["responses"]
             responses.pop("422", None)
             asks_a_model = "requestBody" in operation
+            needs_a_key = "security" in operation
             for status, description in _PROBLEMS.items():
-                if asks_a_model or (status == "400" and operation.get("parameters")):
+                if (
+                    asks_a_model
+                    or (needs_a_key and status in _ABOUT_KEYS)
+                    or (status == "400" and operation.get("parameters"))
+                ):
                     responses.setdefault(status, {"description": description, "content": error})
     app.openapi_schema = document
     return document

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from pagoda.core.errors import InvalidRequest
+from pagoda.core.errors import InvalidRequest, PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import Runs
 from pagoda.core.settings import Settings
-from pagoda.core.types import Call
+from pagoda.core.types import PRIORITIES, CacheUse, CacheWish, Call, Event, Started
+from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, need_of
 from pagoda.interface.sse import ClientGone
+from pagoda.interface.turnstile import Gate
 from pagoda.model.catalog.entry import ModelEntry
+from pagoda.service.contents.recorder import Recorder
+from pagoda.service.keys.ring import KeyRing
+from pagoda.service.lifecycle import Order, Step
+from pagoda.service.routing.steering import PoolOrder
 from pagoda.service.telemetry import Telemetry
 
+if TYPE_CHECKING:  # they bring the database, which not every service opens
+    from pagoda.core.storage.store import Store
+    from pagoda.logic.batches.ledger import Batches
+    from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.service.keys.book import KeyBook
+
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
+_LEAST_URGENT = 99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +46,8 @@ class ModelStatus:
     state: str
     reason: str
     aliases: tuple[str, ...]
+    engine: Mapping[str, Any] | None = None
+    """What is known of its engine (``pagoda.service.supervisor.HostState`` as JSON)."""
 
 
 class Backstage(Protocol):
@@ -42,13 +57,46 @@ class Backstage(Protocol):
     inference: Inference
     telemetry: Telemetry
     runs: Runs
+    keys: KeyRing
+    contents: Recorder
+    """Who takes down prompts and answers, where that is wanted."""
+    write_line: Callable[[bytes], None] | None
+    """Where lines of the log of requests go, if anywhere."""
     internal_key: str
     """Which the requests of Pagoda's own processes carry; empty where there is no engine to join."""
+    gate: Gate
+    """Who is inside, and whether the service is to end."""
     closing: asyncio.Event
     """Set when the service has begun to shut down: no new work is taken, and what only waits should end."""
 
-    def entry(self, name: str | None, task: str) -> ModelEntry:
-        """The model of that name, or the default of the task when there is none. Raises ``NotFound``."""
+    @property
+    def files(self) -> FileShelf:
+        """Uploaded files."""
+        ...
+
+    @property
+    def batches(self) -> Batches:
+        """Batches that were asked for over HTTP."""
+        ...
+
+    @property
+    def book(self) -> KeyBook:
+        """The keys as they are kept."""
+        ...
+
+    async def records(self) -> Store:
+        """The database of records. Raises ``StoreError``."""
+        ...
+
+    async def refresh_keys(self, changed: str | None = None) -> None:
+        """Have keys renewed here, and in the process that owns the engines, after one (or an unknown one) changed."""
+        ...
+
+    def entry(self, name: str | None, task: str, among: Collection[str] | None = None) -> ModelEntry:
+        """The model of that name, or the default of the task when there is none, of those that may be named.
+
+        Raises ``NotFound``.
+        """
         ...
 
     async def models(self) -> Sequence[ModelStatus]:
@@ -59,19 +107,53 @@ class Backstage(Protocol):
         """Engine states by model id, as JSON."""
         ...
 
-    def lease(self) -> Callable[[], None]:
+    async def memory(self) -> dict[str, Any]:
+        """The budget of model memory and what of it is set aside, as JSON."""
+        ...
+
+    def steer(self, order: Order) -> AsyncIterator[Step]:
+        """Load or unload a model, step by step."""
+        ...
+
+    def watch_models(self) -> AsyncIterator[Step]:
+        """Every change of a model's state. Raises ``Conflict`` in a process that owns no engines."""
+
+    async def cache_state(self) -> dict[str, Any]:
+        """What the response cache holds, as JSON."""
+        ...
+
+    async def purge_cache(self, tenant: str | None, model: str | None) -> dict[str, Any]:
+        """Forget cached answers of a tenant, a model, both or all; what went, as JSON."""
+        ...
+
+    async def usage(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """What was used (``pagoda.service.limits.report.Question``), as JSON."""
+
+    async def pools(self) -> list[dict[str, Any]]:
+        """All pools with their replicas, as JSON."""
+        ...
+
+    async def steer_pool(self, order: PoolOrder) -> dict[str, Any]:
+        """Add, remove, drain or resume a replica; the replica as it is then, as JSON."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """The metrics of all processes of this home, in Prometheus's text format."""
+        ...
+
+    def lease(self, name: str = "") -> Callable[[], None]:
         """Note that another process has joined; the result is called when it leaves."""
         ...
 
 
-def backstage(request: Request) -> Backstage:
-    """The application behind a request."""
+async def backstage(request: Request) -> Backstage:
+    """The application behind a request. A coroutine, since FastAPI sends plain functions to a thread."""
     found: Backstage = request.app.state.backstage
     return found
 
 
-def call_of(request: Request) -> Call:
-    """Who asks and within which bounds. Raises ``InvalidRequest`` for a timeout that is no number of seconds."""
+async def call_of(request: Request) -> Call:
+    """Who asks and within which bounds. Raises ``InvalidRequest`` for headers that make no sense."""
     deadline = None
     if given := request.headers.get("x-request-timeout"):
         try:
@@ -81,7 +163,61 @@ def call_of(request: Request) -> Call:
         if not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
             raise InvalidRequest("X-Request-Timeout must be a number of seconds above 0.", param="X-Request-Timeout")
         deadline = time.time() + seconds
-    return Call(request_id=request.state.request_id, deadline=deadline)
+    cache, max_age = cache_wish(request.headers.get("cache-control", ""))
+    key, priority = key_of(request), _priority_of(request)
+    return Call(
+        request_id=request.state.request_id,
+        tenant="local" if key is None else key.team,
+        key_id=None if key is None else key.id,
+        deadline=deadline,
+        priority=priority if key is None else max(priority, key.priority),
+        route=request.scope["route"].path,
+        cache=cache,
+        cache_max_age=max_age,
+    )
+
+
+def on_behalf_of(call: Call, user: str | None) -> Call:
+    """The call, with whom the client says it asks for."""
+    return replace(call, user=user) if user else call
+
+
+def _priority_of(request: Request) -> int:
+    given = request.headers.get("x-request-priority", "normal")
+    if given in PRIORITIES:
+        return PRIORITIES[given]
+    if given.isascii() and given.isdigit() and int(given) <= _LEAST_URGENT:
+        return int(given)
+    raise InvalidRequest(
+        f"X-Request-Priority must be one of {', '.join(PRIORITIES)}, or a number from 0 (first) to {_LEAST_URGENT}.",
+        param="X-Request-Priority",
+    )
+
+
+def cache_wish(header: str) -> tuple[CacheWish, float | None]:
+    """What a ``Cache-Control`` header asks of the response cache, and the oldest answer that will do (seconds).
+
+    ``no-store`` wins over all; directives that are not ours are left alone, as HTTP has it. ``pagoda-cache`` is our
+    own: answers drawn at random may be cached too. Raises ``InvalidRequest`` for an age that is no number.
+    """
+    said: dict[str, str] = {}
+    for part in header.split(","):
+        name, _, value = part.partition("=")
+        said[name.strip().lower()] = value.strip().strip('"')
+    max_age = None
+    if "max-age" in said:
+        if not said["max-age"].isascii() or not said["max-age"].isdigit():
+            raise InvalidRequest("max-age in Cache-Control must be a whole number of seconds.", param="Cache-Control")
+        max_age = float(said["max-age"][:10])
+    if "no-store" in said:
+        return "bypass", None
+    if "only-if-cached" in said:
+        if "no-cache" in said:
+            raise InvalidRequest("no-cache and only-if-cached exclude each other; send one.", param="Cache-Control")
+        return "only", max_age
+    if "no-cache" in said:
+        return "refresh", None
+    return ("use" if "pagoda-cache" in said else "default"), max_age
 
 
 class _Request(Request):
@@ -95,19 +231,63 @@ class _Request(Request):
 
 
 class Route(APIRoute):
-    """A route whose requests are parsed by orjson, and whose client may leave."""
+    """A route that says who may call it, whose requests are parsed by orjson, and whose client may leave."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self._need = need_of(endpoint)
+        if self._need is None:
+            raise RuntimeError(f"{path} does not say who may call it; put @needs(...) or @public on its function")
+        if self._need != "public":
+            told: dict[str, Any] = {"security": [{name: []} for name in SECURITY_SCHEMES]}
+            options["openapi_extra"] = (options.get("openapi_extra") or {}) | told
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's hook for custom requests."""
         handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+        need = need_of(self.endpoint) or "admin"
 
         async def handle(request: Request) -> Response:
+            app = request.app.state
+            access: Access = app.access
+            await access.admit(request, need, app.backstage.internal_key)
             try:
-                return await handler(_Request(request.scope, request.receive))
+                response = await handler(_Request(request.scope, request.receive))
             except ClientGone:
                 return Response(status_code=499)
+            except PagodaError as error:
+                if need == "operate":
+                    access.record(request, need, error.code)
+                raise
+            if need == "operate":  # what is done with keys is told by the book itself, in one transaction with it
+                access.record(request, need, "done" if response.status_code < 400 else str(response.status_code))
+            return response
 
         return handle
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A whole answer as JSON, and what the cache did for it."""
+
+    body: dict[str, Any]
+    cache: CacheUse
+
+    def response(self) -> Response:
+        """As HTTP tells it."""
+        return json_response(self.body, answer_headers(self.body["model"], self.cache))
+
+
+def answer_headers(model: str, cache: CacheUse) -> dict[str, str]:
+    """The headers of an answer: who gave it, and whether an engine computed it for this request."""
+    return {"X-Pagoda-Model": model, "X-Cache": cache}
+
+
+def stream_headers(model: str, first: Event | None) -> dict[str, str]:
+    """The headers of a stream, by its first event: another model may have stood in for the one that was asked."""
+    if isinstance(first, Started):
+        return answer_headers(first.model, first.cache)
+    return answer_headers(model, "bypass")
 
 
 def json_response(value: Any, headers: dict[str, str] | None = None) -> Response:

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from fastapi import APIRouter, Request, Response
 
 from pagoda.core.errors import NotFound
+from pagoda.interface.access import public
 
 WEB = Path(__file__).parent / "web"
 
@@ -144,18 +145,22 @@ def pages_router(directory: Path = WEB) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/", methods=["GET", "HEAD"])
+    @public
     def show_chat(request: Request) -> Response:
         return chat.respond(request, _REVALIDATE)
 
     @router.api_route("/docs", methods=["GET", "HEAD"])
+    @public
     def show_reference(request: Request) -> Response:
         return reference.respond(request, _REVALIDATE)
 
     @router.api_route("/favicon.ico", methods=["GET", "HEAD"])
+    @public
     def show_icon(request: Request) -> Response:
         return shelf.file("icons/pagoda.svg").respond(request, _REVALIDATE)
 
     @router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
+    @public
     def show_file(request: Request, name: str) -> Response:
         version, _, rest = name.partition("/")
         if version == shelf.version:

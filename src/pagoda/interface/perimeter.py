@@ -2,7 +2,8 @@
 
 Plain ASGI, so that streams pass through untouched. Without keys the service serves its own machine's user alone: a web
 page elsewhere (foreign ``Origin``), a rebound name (foreign ``Host``) and a proxy's other clients (forwarding headers)
-are refused.
+are refused. Where keys are needed the key decides instead (``access``): no page elsewhere has one, and CORS says which
+pages may send theirs.
 """
 
 from __future__ import annotations
@@ -11,19 +12,26 @@ import contextlib
 import ipaddress
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pagoda.core.types import new_id
+from pagoda.interface.journal import Journal
 from pagoda.interface.problems import refusal
+from pagoda.service.note import SLOT, Note
 from pagoda.service.telemetry import Telemetry
 
-_FORWARDING = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+_FORWARDING = frozenset(
+    (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+)
+_UPLOADS = "/v1/files"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address (without port) is this machine's loopback."""
     name = host.strip("[]").lower()
@@ -35,33 +43,44 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _headers(scope: Scope) -> dict[bytes, str]:
-    return {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    """A header of the request. Servers give their names in small letters."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+@lru_cache(maxsize=256)
+def _name_of(host: str) -> str:
+    """The name in a ``Host`` header, without its port."""
+    return urlsplit(f"//{host}").hostname or ""
 
 
 class Loopback:
-    """Refuses (403) whatever does not come from this machine's own programs and pages."""
+    """Refuses (403) whatever does not come from this machine's own programs and pages, while no key is needed."""
 
-    def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Iterable[str], keyless: Callable[[], bool]) -> None:
         self._app = app
         self._origins = frozenset(origins)
+        self._keyless = keyless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "http" and (reason := self._reason(_headers(scope))):
-            await refusal(403, reason, "forbidden")(scope, receive, send)
+        if scope["type"] == "http" and self._keyless() and (reason := self._reason(scope)):
+            await refusal(scope["path"], 403, reason, "forbidden")(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _reason(self, headers: dict[bytes, str]) -> str | None:
-        host = headers.get(b"host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if not is_loopback(name):
+    def _reason(self, scope: Scope) -> str | None:
+        host = _header(scope, b"host") or ""
+        if not is_loopback(_name_of(host)):
             return f"Without keys Pagoda answers only on loopback names such as localhost, not as {host!r}."
-        origin = headers.get(b"origin")
+        origin = _header(scope, b"origin")
         if origin is not None and urlsplit(origin).netloc != host and origin not in self._origins:
             return f"Pages of {origin} may not call this service; server.cors_origins can allow them."
-        if any(name in headers for name in _FORWARDING):
+        if any(name in _FORWARDING for name, _ in scope["headers"]):
             return "Without keys Pagoda does not answer requests that a proxy passes on."
         return None
 
@@ -69,18 +88,26 @@ class Loopback:
 class Limits:
     """Refuses (413) bodies over the limit, whether their length is announced or not."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, max_file_bytes: int) -> None:
         self._app = app
         self._limit = max_body_bytes
+        self._file_limit = max_file_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = _headers(scope).get(b"content-length", "0")
-        if announced.isdigit() and int(announced) > self._limit:
-            await self._refusal()(scope, receive, send)
+        path: str = scope["path"]
+        limit = self._file_limit if path.endswith(_UPLOADS) else self._limit
+
+        async def refuse() -> None:
+            too_large = refusal(path, 413, f"The body is larger than the limit of {limit} bytes.", "body_too_large")
+            await too_large(scope, receive, send)
+
+        announced = _header(scope, b"content-length")
+        if announced is not None and announced.isdigit() and int(announced) > limit:
+            await refuse()
             return
         seen = 0
 
@@ -88,21 +115,18 @@ class Limits:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._limit:
+            if seen > limit:
                 raise _BodyTooLarge
             return message
 
         async def guarded(message: Message) -> None:
-            if seen <= self._limit:  # else: whatever the application makes of a broken-off body
+            if seen <= limit:  # else: whatever the application makes of a broken-off body
                 await send(message)
 
         with contextlib.suppress(_BodyTooLarge):  # it comes through where nobody below takes it for a failed read
             await self._app(scope, counted, guarded)
-        if seen > self._limit:
-            await self._refusal()(scope, receive, send)
-
-    def _refusal(self) -> ASGIApp:
-        return refusal(413, f"The body is larger than the limit of {self._limit} bytes.", "body_too_large")
+        if seen > limit:
+            await refuse()
 
 
 class SubPath:
@@ -126,33 +150,43 @@ class _BodyTooLarge(Exception):
 
 
 class Entrance:
-    """Names each request (``X-Request-Id``, the client's own if it is a sane one) and counts it by endpoint."""
+    """Names each request (``X-Request-Id``, the client's own if it is sane), counts it and has a line written of it."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, journal: Journal | None) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._journal = journal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = _headers(scope).get(b"x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
+        given = _header(scope, b"x-request-id")
+        request_id = given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
-        began, status = time.perf_counter(), 499
+        note, status, telemetry = Note(), 499, self._telemetry
+        SLOT.set(note)
 
         async def named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if note.model and status < 400 and (spent := note.overhead()) is not None:
+                    telemetry.child(telemetry.overhead, _endpoint(scope)).observe(spent)
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             await self._app(scope, receive, named)
         finally:
-            route = scope.get("route")
-            endpoint = getattr(route, "path", "other")
-            self._telemetry.http_requests.labels(endpoint, str(status)).inc()
-            self._telemetry.http_duration.labels(endpoint).observe(time.perf_counter() - began)
+            endpoint = _endpoint(scope)
+            telemetry.child(telemetry.http_requests, endpoint, str(status)).inc()
+            telemetry.child(telemetry.http_duration, endpoint).observe(time.perf_counter() - note.began)
+            if self._journal is not None:
+                self._journal.tell(scope, note, endpoint, status)
+
+
+def _endpoint(scope: Scope) -> str:
+    """The route's template: paths as they are asked for would make labels without end."""
+    return getattr(scope.get("route"), "path", "other")

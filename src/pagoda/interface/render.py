@@ -7,7 +7,19 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from pagoda.core.types import Delta, Event, Finish, OutputFormat, Sampling, Started, TokenLogprob, Usage, new_id
+from pagoda.core.types import (
+    CacheUse,
+    Delta,
+    Event,
+    Finish,
+    OutputFormat,
+    Reasoning,
+    Sampling,
+    Started,
+    TokenLogprob,
+    Usage,
+    new_id,
+)
 from pagoda.interface.schemas.shared import SamplingFields
 from pagoda.interface.sse import DONE, frame
 from pagoda.logic.inference.answer import Answer
@@ -43,6 +55,25 @@ def output_of(body: SamplingFields) -> OutputFormat | None:
     return OutputFormat(kind="json_schema", name=wanted.json_schema.name, schema=wanted.json_schema.schema_)
 
 
+def cache_use(first: Event | None) -> CacheUse:
+    """What the cache did for an answer, by its first event."""
+    return first.cache if isinstance(first, Started) else "bypass"
+
+
+def joint_cache_use(uses: Sequence[CacheUse]) -> CacheUse:
+    """What the cache did for several answers together: ``hit`` only when no engine computed any of them."""
+    if "miss" in uses:
+        return "miss"
+    return "bypass" if "bypass" in uses else "hit"
+
+
+def reasoning_of(*, include: bool, form: str | None = None) -> Reasoning:
+    """Where the model's thinking goes."""
+    if form == "none":
+        return "inline"
+    return "separate" if include else "hidden"
+
+
 def usage_json(usage: Usage) -> dict[str, Any]:
     """Token usage."""
     return {
@@ -50,7 +81,7 @@ def usage_json(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }
+    } | ({"completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens}} if usage.reasoning_tokens else {})
 
 
 def chat_logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
@@ -58,6 +89,11 @@ def chat_logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
     return {
         "content": [_logprob(token) | {"top_logprobs": [_logprob(rival) for rival in token.top]} for token in tokens]
     }
+
+
+def _stop_reason(stop: str | None) -> dict[str, str]:
+    """Which stop sequence was met, under vLLM's name for it."""
+    return {} if stop is None else {"stop_reason": stop}
 
 
 def _logprob(token: TokenLogprob) -> dict[str, Any]:
@@ -87,6 +123,7 @@ def chat_json(answer: Answer, *, logprobs: bool) -> dict[str, Any]:
             | ({"reasoning_content": choice.reasoning} if choice.reasoning else {}),
             "logprobs": chat_logprobs(choice.logprobs) if logprobs else None,
             "finish_reason": choice.finish,
+            **_stop_reason(choice.stop),
         }
         for index, choice in enumerate(answer.choices)
     ]
@@ -101,6 +138,7 @@ def completion_json(answers: Sequence[Answer], *, logprobs: bool) -> dict[str, A
             "text": choice.text,
             "logprobs": completion_logprobs(choice.logprobs) if logprobs else None,
             "finish_reason": choice.finish,
+            **_stop_reason(choice.stop),
         }
         for index, choice in enumerate(choice for answer in answers for choice in answer.choices)
     ]
@@ -166,9 +204,10 @@ class ChunkWriter:
         match event:
             case Delta(index, text, logprobs, reasoning):
                 return self._frame([self._delta(index + shift, text, logprobs, reasoning)])
-            case Finish(index, reason):
+            case Finish(index, reason, stop):
                 body: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}
-                return self._frame([{"index": index + shift, **body, "logprobs": None, "finish_reason": reason}])
+                body |= {"logprobs": None, "finish_reason": reason, **_stop_reason(stop)}
+                return self._frame([{"index": index + shift, **body}])
             case Usage() if self._include_usage:
                 return self._frame([], usage=usage_json(event))
         return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -15,14 +16,24 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from pagoda.core.errors import PagodaError
-from pagoda.interface.problems import body_of, shape
+from pagoda.interface.problems import shape, status_of
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
-_KEEP_ALIVE = b": keep-alive\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a stream fills its silence, and how it tells an error after it has begun."""
+
+    keep_alive: bytes = b": keep-alive\n\n"
+    problem: Callable[[int, str, str | None, str | None], bytes] = lambda *told: frame(shape(*told))
+
+
+OPENAI = Style()
 
 
 class ClientGone(Exception):
@@ -34,19 +45,33 @@ def frame(payload: Any) -> bytes:
     return b"data: " + orjson.dumps(payload) + b"\n\n"
 
 
+def typed_frame(payload: Mapping[str, Any]) -> bytes:
+    """A server-sent event that is called as its payload's ``type`` says."""
+    return f"event: {payload['type']}\n".encode() + frame(payload)
+
+
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The work's result; it is cancelled as soon as the client goes away (then ``ClientGone`` is raised)."""
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(request.receive))
+    task, gone = asyncio.current_task(), False
+
+    def leave(watcher: asyncio.Task[None]) -> None:
+        nonlocal gone
+        if task is not None and not watcher.cancelled():
+            gone = task.cancel()
+
+    watcher = asyncio.create_task(_disconnected(request.receive))
+    watcher.add_done_callback(leave)
     try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if gone and task is not None and task.cancelling() == 1:
+            raise ClientGone from None
+        raise
     finally:
-        for each in (task, watcher):
-            each.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
+        watcher.remove_done_callback(leave)
+        watcher.cancel()
+        if gone and task is not None:
+            task.uncancel()
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -63,12 +88,17 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, frames: AsyncIterator[bytes], keepalive: float, headers: Mapping[str, str] | None = None
+        self,
+        frames: AsyncIterator[bytes],
+        keepalive: float,
+        headers: Mapping[str, str] | None = None,
+        style: Style = OPENAI,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
         del self.headers["content-length"]
         self._frames = frames
         self._keepalive = keepalive
+        self._style = style
         self._sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,11 +120,11 @@ class EventStream(Response):
                 async for block in frames:
                     await self._send(send, block)
         except PagodaError as error:
-            await self._send(send, frame(body_of(error)))
+            await self._send(send, self._style.problem(status_of(error), error.message, error.code, error.param))
         except Exception:
             logger.exception("a stream failed unexpectedly")
-            problem = shape(500, "Pagoda failed unexpectedly; its log says more.", "internal_error")
-            await self._send(send, frame(problem))
+            said = "Pagoda failed unexpectedly; its log says more."
+            await self._send(send, self._style.problem(500, said, "internal_error", None))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, block: bytes) -> None:
@@ -106,6 +136,6 @@ class EventStream(Response):
         while True:
             silence = time.monotonic() - self._sent
             if silence >= self._keepalive:
-                await self._send(send, _KEEP_ALIVE)
+                await self._send(send, self._style.keep_alive)
                 silence = 0.0
             await asyncio.sleep(self._keepalive - silence)

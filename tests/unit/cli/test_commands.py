@@ -13,7 +13,7 @@ import pytest
 
 import pagoda
 from pagoda.cli.main import main
-from pagoda.core.settings import options
+from pagoda.core.configuration import options
 from pagoda.service.presence import Notice, Presence
 
 Run = Callable[..., tuple[int, str, str]]

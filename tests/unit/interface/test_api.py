@@ -273,7 +273,7 @@ async def test_slow_streams_get_keepalive_comments(service: Service) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_leaves_frees_its_engine_within_a_second(service: Service, stream: bool) -> None:
-    engine = await service.platform._service.supervisor.engine(service.platform.entry("fake-chat", "chat"))  # type: ignore[union-attr]
+    engine = await service.platform._service.supervisor.load(service.platform.entry("fake-chat", "chat"))  # type: ignore[union-attr]
     body = {"messages": [{"role": "user", "content": "slow"}], "stream": stream}
     request = asyncio.create_task(
         service.post("/v1/chat/completions", body) if not stream else _first_bytes(service, body)
@@ -421,12 +421,12 @@ async def test_health_readiness_models_and_metrics(service: Service) -> None:
     async with service.session.get(service.url + "/v1/models/none/at-all") as response:
         assert response.status == 404
     assert await metric(service, "nlp_requests_total", endpoint="/v1/chat/completions", status="200") == before + 1
-    service.platform.closing.set()
+    service.platform.gate.asked.set()
     try:
         async with service.session.get(service.url + "/ready") as response:
             assert response.status == 503
     finally:
-        service.platform.closing.clear()
+        service.platform.gate.asked.clear()
 
 
 async def test_every_answer_carries_a_request_id_and_keeps_the_clients(service: Service) -> None:

@@ -25,8 +25,8 @@ logprobs = st.builds(
 events = st.one_of(
     st.builds(types.Started, text, text, st.lists(text, max_size=2).map(tuple)),
     st.builds(types.Delta, whole, text, st.lists(logprobs, max_size=2).map(tuple), text),
-    st.builds(types.Finish, whole, st.sampled_from(get_args(types.FinishReason))),
-    st.builds(types.Usage, whole, whole, whole),
+    st.builds(types.Finish, whole, st.sampled_from(get_args(types.FinishReason)), st.none() | text),
+    st.builds(types.Usage, whole, whole, whole, whole),
 )
 generations = st.builds(
     types.Generation,

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Generation
-from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
-from pagoda.interface.render import ChunkWriter, chat_json, output_of, sampling_of, stops_of
+from pagoda.interface.access import models_of, needs
+from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of, on_behalf_of, stream_headers
+from pagoda.interface.render import ChunkWriter, chat_json, output_of, reasoning_of, sampling_of, stops_of
 from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
 from pagoda.interface.sse import EventStream, while_connected
 from pagoda.logic.inference.answer import collect
@@ -25,6 +27,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/v1/chat/completions", response_model=ChatAnswer, responses=STREAM, summary="Answer a conversation")
+@needs("inference")
 async def chat(
     body: ChatRequest,
     request: Request,
@@ -32,8 +35,30 @@ async def chat(
     call: Annotated[Call, Depends(call_of)],
 ) -> Response:
     """Answer a conversation with text, streaming or whole."""
-    wanted = Generation(
-        model=stage.entry(body.model, "chat").id,
+    call = on_behalf_of(call, body.user)
+    model = stage.entry(body.model, "chat", models_of(request)).id
+    if not body.stream:
+        answer = await while_connected(request, answer_chat(body, model, stage.inference, call))
+        return answer.response()
+    wanted = _generation(body, model)
+    include = body.stream_options is not None and body.stream_options.include_usage
+    writer = ChunkWriter(chat=True, logprobs=bool(body.logprobs), include_usage=include)
+    events = stage.inference.complete(wanted, call)
+    first = await while_connected(request, anext(events, None))
+    frames = writer.frames(events, first, wanted.n)
+    headers = stream_headers(wanted.model, first)
+    return EventStream(frames, stage.settings.server.keepalive_seconds, headers)
+
+
+async def answer_chat(body: ChatRequest, model: str, inference: Inference, call: Call) -> Answered:
+    """The whole answer to a request."""
+    answer = await collect(inference, _generation(body, model), call)
+    return Answered(chat_json(answer, logprobs=bool(body.logprobs)), answer.cache)
+
+
+def _generation(body: ChatRequest, model: str) -> Generation:
+    return Generation(
+        model=model,
         messages=tuple(message.plain() for message in body.messages),
         sampling=sampling_of(body),
         max_tokens=body.max_completion_tokens or body.max_tokens,
@@ -42,13 +67,5 @@ async def chat(
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         output=output_of(body),
         continue_final=body.continue_final_message,
+        reasoning=reasoning_of(include=body.include_reasoning, form=body.reasoning_format),
     )
-    if not body.stream:
-        answer = await while_connected(request, collect(stage.inference, wanted, call))
-        return json_response(chat_json(answer, logprobs=bool(body.logprobs)), {"X-Pagoda-Model": answer.model})
-    include = body.stream_options is not None and body.stream_options.include_usage
-    writer = ChunkWriter(chat=True, logprobs=bool(body.logprobs), include_usage=include)
-    events = stage.inference.complete(wanted, call)
-    first = await while_connected(request, anext(events, None))
-    frames = writer.frames(events, first, wanted.n)
-    return EventStream(frames, stage.settings.server.keepalive_seconds, {"X-Pagoda-Model": wanted.model})

@@ -11,9 +11,18 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Event, Generation, Started, Usage
-from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
-from pagoda.interface.render import ChunkWriter, completion_json, output_of, sampling_of, stops_of
+from pagoda.interface.access import models_of, needs
+from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of, on_behalf_of, stream_headers
+from pagoda.interface.render import (
+    ChunkWriter,
+    completion_json,
+    joint_cache_use,
+    output_of,
+    sampling_of,
+    stops_of,
+)
 from pagoda.interface.routes.chat import STREAM
 from pagoda.interface.schemas.completion import CompletionAnswer, CompletionRequest
 from pagoda.interface.sse import DONE, EventStream, while_connected
@@ -23,6 +32,7 @@ router = APIRouter(route_class=Route, tags=["OpenAI"])
 
 
 @router.post("/v1/completions", response_model=CompletionAnswer, responses=STREAM, summary="Continue text")
+@needs("inference")
 async def completions(
     body: CompletionRequest,
     request: Request,
@@ -30,9 +40,36 @@ async def completions(
     call: Annotated[Call, Depends(call_of)],
 ) -> Response:
     """Continue each prompt ``n`` times; the choices of prompt ``i`` begin at index ``i * n``."""
-    wanted = [
+    call = on_behalf_of(call, body.user)
+    model = stage.entry(body.model, "chat", models_of(request)).id
+    if not body.stream:
+        answer = await while_connected(request, answer_completion(body, model, stage.inference, call))
+        return answer.response()
+    wanted = _generations(body, model)
+    include = body.stream_options is not None and body.stream_options.include_usage
+    writer = ChunkWriter(chat=False, logprobs=body.logprobs is not None, include_usage=include)
+    events = stage.inference.complete(wanted[0], call)
+    first = await while_connected(request, anext(events, None))
+    frames = _frames(stage, call, wanted, (events, first), writer, echo=bool(body.echo))
+    headers = stream_headers(wanted[0].model, first)  # of the first prompt: the others are not asked yet
+    return EventStream(frames, stage.settings.server.keepalive_seconds, headers)
+
+
+async def answer_completion(body: CompletionRequest, model: str, inference: Inference, call: Call) -> Answered:
+    """The whole answer to a request."""
+    wanted = _generations(body, model)
+    answers = await asyncio.gather(*(collect(inference, each, call) for each in wanted))
+    if body.echo:
+        for each, answer in zip(wanted, answers, strict=True):
+            _echo(each, answer)
+    rendered = completion_json(answers, logprobs=body.logprobs is not None)
+    return Answered(rendered, joint_cache_use([answer.cache for answer in answers]))
+
+
+def _generations(body: CompletionRequest, model: str) -> list[Generation]:
+    return [
         Generation(
-            model=stage.entry(body.model, "chat").id,
+            model=model,
             prompt=prompt,
             sampling=sampling_of(body),
             max_tokens=body.max_tokens,
@@ -43,22 +80,6 @@ async def completions(
         )
         for prompt in body.prompts()
     ]
-    if not body.stream:
-        answers = await while_connected(
-            request, asyncio.gather(*(collect(stage.inference, each, call) for each in wanted))
-        )
-        if body.echo:
-            for each, answer in zip(wanted, answers, strict=True):
-                _echo(each, answer)
-        return json_response(
-            completion_json(answers, logprobs=body.logprobs is not None), {"X-Pagoda-Model": answers[0].model}
-        )
-    include = body.stream_options is not None and body.stream_options.include_usage
-    writer = ChunkWriter(chat=False, logprobs=body.logprobs is not None, include_usage=include)
-    events = stage.inference.complete(wanted[0], call)
-    first = await while_connected(request, anext(events, None))
-    frames = _frames(stage, call, wanted, (events, first), writer, echo=bool(body.echo))
-    return EventStream(frames, stage.settings.server.keepalive_seconds, {"X-Pagoda-Model": wanted[0].model})
 
 
 def _echo(wanted: Generation, answer: Answer) -> None:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from pagoda.core.runs import RunEvent
+from pagoda.interface.access import needs
 from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.schemas.runs import RunList, RunObject
 from pagoda.interface.schemas.shared import ErrorAnswer
@@ -25,6 +26,7 @@ _ENDED: dict[int | str, dict[str, Any]] = {409: {"model": ErrorAnswer, "descript
 
 
 @router.get("", response_model=RunList, summary="List runs")
+@needs("operate")
 async def list_runs(
     stage: Stage,
     kind: Annotated[str | None, Query(max_length=100)] = None,
@@ -37,12 +39,14 @@ async def list_runs(
 
 
 @router.get("/{run_id}", response_model=RunObject, responses=_MISSING, summary="Show a run")
+@needs("operate")
 async def show_run(run_id: str, stage: Stage) -> Response:
     """One run as it stands now."""
     return json_response((await asyncio.to_thread(stage.runs.get, run_id)).to_json())
 
 
 @router.post("/{run_id}/cancel", response_model=RunObject, responses=_MISSING | _ENDED, summary="Cancel a run")
+@needs("operate")
 async def cancel_run(run_id: str, stage: Stage) -> Response:
     """Ask a run to stop at its next step; it can be resumed later."""
     return json_response((await asyncio.to_thread(stage.runs.cancel, run_id)).to_json())
@@ -54,6 +58,7 @@ async def cancel_run(run_id: str, stage: Stage) -> Response:
     responses=_MISSING | {200: {"description": "Events.", "content": {"text/event-stream": {}}}},
     summary="Follow a run",
 )
+@needs("operate")
 async def follow_run(
     run_id: str,
     stage: Stage,

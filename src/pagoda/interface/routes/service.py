@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from pagoda.core.types import Call, Embed, Generation, Sampling
-from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
+from pagoda.interface.access import models_of, needs
+from pagoda.interface.context import Backstage, Route, answer_headers, backstage, call_of, json_response
 from pagoda.interface.schemas.service import (
     GenerateRequest,
     GenerationRequest,
@@ -27,31 +28,39 @@ TheCall = Annotated[Call, Depends(call_of)]
 
 
 @router.post("/generate", response_model=TextAnswer, summary="Generate text")
+@needs("inference")
 async def generate(body: GenerateRequest, request: Request, stage: Stage, call: TheCall) -> Response:
     """Answer a prompt with at most ``max_length`` new tokens."""
     return await _text(request, stage, call, (body.model, body.prompt, body.max_length, body.temperature))
 
 
 @router.post("/api/v1/generation", response_model=TextAnswer, summary="Generate text")
+@needs("inference")
 async def generation(body: GenerationRequest, request: Request, stage: Stage, call: TheCall) -> Response:
     """Answer a prompt with at most ``max_tokens`` new tokens."""
     return await _text(request, stage, call, (body.model, body.prompt, body.max_tokens, body.temperature))
 
 
 @router.post("/api/v1/chat", response_model=TextAnswer, summary="Answer a message")
+@needs("inference")
 async def chat(body: ServiceChatRequest, request: Request, stage: Stage, call: TheCall) -> Response:
     """Answer one message."""
     return await _text(request, stage, call, (body.model, body.message, body.max_tokens, body.temperature))
 
 
 @router.post("/api/v1/embedding", response_model=ServiceEmbeddingAnswer, summary="Embed texts")
+@needs("inference")
 async def embedding(body: ServiceEmbeddingRequest, request: Request, stage: Stage, call: TheCall) -> Response:
     """One vector a text."""
-    wanted = Embed(model=stage.entry(body.model, "embedding").id, inputs=tuple(body.texts), kind=body.input_type)
+    wanted = Embed(
+        model=stage.entry(body.model, "embedding", models_of(request)).id,
+        inputs=tuple(body.texts),
+        kind=body.input_type,
+    )
     answer = await while_connected(request, stage.inference.embed(wanted, call))
     return json_response(
         {"embeddings": answer.floats(), "dimensions": answer.dimensions, "tokens_used": answer.prompt_tokens},
-        {"X-Pagoda-Model": answer.model},
+        answer_headers(answer.model, answer.cache),
     )
 
 
@@ -60,7 +69,7 @@ async def _text(
 ) -> Response:
     """A chat model answers the text as a message, under its template; a plain model continues it."""
     name, text, length, temperature = asked
-    entry = stage.entry(name, "chat")
+    entry = stage.entry(name, "chat", models_of(request))
     chats = entry.task == "chat"
     wanted = Generation(
         model=entry.id,
@@ -71,5 +80,6 @@ async def _text(
     )
     answer = await while_connected(request, collect(stage.inference, wanted, call))
     return json_response(
-        {"response": answer.text, "tokens_used": answer.usage.completion_tokens}, {"X-Pagoda-Model": answer.model}
+        {"response": answer.text, "tokens_used": answer.usage.completion_tokens},
+        answer_headers(answer.model, answer.cache),
     )

@@ -22,12 +22,18 @@ class ChatMessage(Strict):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = Field(None, max_length=64)
+    reasoning_content: str | None = Field(None, description="An earlier answer's thinking, for templates that show it.")
+    refusal: None = None
 
     def plain(self) -> dict[str, Any]:
         """The message as engines take it: text as one string, ``developer`` under its older name."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         message = {"role": "system" if self.role == "developer" else self.role, "content": text}
-        return message | ({"name": self.name} if self.name else {})
+        if self.name:
+            message["name"] = self.name
+        if self.reasoning_content:
+            message["reasoning_content"] = self.reasoning_content
+        return message
 
 
 class ChatRequest(SamplingFields):
@@ -40,6 +46,13 @@ class ChatRequest(SamplingFields):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     continue_final_message: bool = Field(False, description="Extension: continue the last (assistant) message.")
+    add_generation_prompt: bool | None = Field(
+        None, description="vLLM's companion of continue_final_message, and its opposite; said by it already."
+    )
+    include_reasoning: bool = Field(True, description="Extension: false leaves the model's thinking out.")
+    reasoning_format: Literal["auto", "deepseek", "none"] | None = Field(
+        None, description="Extension: none leaves the model's thinking in the text, as it was written."
+    )
     store: Literal[False] | None = Field(None, description="Answers are not stored.")
     service_tier: Literal["auto", "default"] | None = None
     modalities: list[Literal["text"]] | None = None
@@ -52,8 +65,12 @@ class ChatRequest(SamplingFields):
             raise ValueError("top_logprobs needs logprobs to be true")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens are two names of one thing; give one")
+        if self.reasoning_format == "none" and not self.include_reasoning:
+            raise ValueError("reasoning_format none keeps the thinking that include_reasoning leaves out; give one")
         if self.continue_final_message and self.messages[-1].role != "assistant":
             raise ValueError("continue_final_message needs the last message to be the assistant's")
+        if self.add_generation_prompt not in (None, not self.continue_final_message):
+            raise ValueError("add_generation_prompt must be the opposite of continue_final_message; leave it out")
         return self
 
 
@@ -93,6 +110,7 @@ class ChatChoice(Shape):
     message: AnswerMessage
     logprobs: ChoiceLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+    stop_reason: str | None = None
 
 
 class ChatAnswer(Shape):

@@ -56,6 +56,7 @@ class CompletionChoice(Shape):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+    stop_reason: str | None = None
 
 
 class CompletionAnswer(Shape):

@@ -92,12 +92,27 @@ class ModelList(Shape):
     data: list[ModelObject]
 
 
+class WorkersFacts(Shape):
+    """The processes behind one port."""
+
+    wanted: int
+    alive: int
+
+
 class HealthAnswer(Shape):
-    """Alive, and the models whose engines are ready."""
+    """Alive, and for those who may know it the version and the models whose engines are ready."""
 
     status: Literal["ok"]
-    version: str
-    models_loaded: list[str]
+    version: str | None = None
+    models_loaded: list[str] | None = None
+    workers: WorkersFacts | None = None
+
+
+class DrainAnswer(Shape):
+    """The service ends; how many requests it finishes first."""
+
+    status: Literal["draining"]
+    requests: int
 
 
 class ReadyAnswer(Shape):

@@ -51,6 +51,12 @@ def each_of(value: Sequence[object]) -> list[str | tuple[int, ...]]:
     return [item if isinstance(item, str) else tuple(item) for item in value if isinstance(item, str | list)]
 
 
+def branch_of(value: Any, otherwise: str = "") -> str:
+    """The branch of a union that a part or item belongs to by its ``type``; in angle brackets, for ``problems``."""
+    kind = value.get("type", otherwise) if isinstance(value, dict) else getattr(value, "type", otherwise)
+    return f"<{kind}>"
+
+
 class StreamOptions(Strict):
     """Options of a streamed answer."""
 
@@ -108,10 +114,16 @@ class TokenUsage(Shape):
 
         cached_tokens: int
 
+    class CompletionDetails(Shape):
+        """Of the completion's tokens."""
+
+        reasoning_tokens: int
+
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
 
 
 class EmbeddingUsage(Shape):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pagoda.core.errors import BadOutput, Unavailable
 from pagoda.core.ports import Inference
-from pagoda.core.types import Call, Delta, Finish, FinishReason, Generation, Started, TokenLogprob, Usage
+from pagoda.core.types import CacheUse, Call, Delta, Finish, FinishReason, Generation, Started, TokenLogprob, Usage
 
 
 @dataclass(slots=True)
@@ -17,6 +17,8 @@ class Choice:
     text: str = ""
     reasoning: str = ""
     finish: FinishReason = "stop"
+    stop: str | None = None
+    """The stop sequence that ended it, where the engine tells."""
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
@@ -29,6 +31,7 @@ class Answer:
     warnings: tuple[str, ...]
     choices: list[Choice]
     usage: Usage
+    cache: CacheUse = "bypass"
 
     @property
     def text(self) -> str:
@@ -40,8 +43,11 @@ async def collect(inference: Inference, request: Generation, call: Call) -> Answ
     """The whole answer. One that breaks its demanded form is asked for once more; then ``BadOutput`` is raised."""
     try:
         return await _collect_once(inference, request, call)
-    except BadOutput:
-        return await _collect_once(inference, request, call)
+    except BadOutput:  # the broken answer may have been kept: it was the engine's
+        again = replace(call, parent=call.request_id)  # the caller has asked once
+        if call.cache not in ("bypass", "only"):
+            again = replace(again, cache="refresh")
+        return await _collect_once(inference, request, again)
 
 
 async def _collect_once(inference: Inference, request: Generation, call: Call) -> Answer:
@@ -55,12 +61,13 @@ async def _collect_once(inference: Inference, request: Generation, call: Call) -
                     choices[index].text += text
                     choices[index].reasoning += reasoning
                     choices[index].logprobs += logprobs
-                case Finish(index, reason):
+                case Finish(index, reason, stop):
                     choices[index].finish = reason
+                    choices[index].stop = stop
                 case Started():
                     started = event
                 case Usage():
                     usage = event
     if started is None or usage is None:
         raise Unavailable(f"{request.model} ended its answer before it was complete.")
-    return Answer(started.model, started.engine, started.warnings, choices, usage)
+    return Answer(started.model, started.engine, started.warnings, choices, usage, started.cache)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from pagoda.core import types
 from pagoda.core.errors import PagodaError
+from pagoda.service.lifecycle import Step
 
 T = TypeVar("T")
 
@@ -23,6 +24,7 @@ REQUESTS: dict[str, type[Any]] = {
     "rerank": types.Rerank,
     "classify": types.Classify,
     "tokenize": types.Tokenize,
+    "detokenize": types.Detokenize,
 }
 _EVENTS: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (types.Started, types.Delta, types.Finish, types.Usage)
@@ -63,6 +65,14 @@ def decode_line(line: bytes) -> types.Event:
         raise decode_error(payload)
     event: types.Event = decode(_EVENTS[payload["type"]], payload["event"])
     return event
+
+
+def decode_step(line: bytes) -> Step:
+    """The step of a line. Raises the error of a line that holds one."""
+    payload = orjson.loads(line)
+    if payload.get("type") == "error":
+        raise decode_error(payload)
+    return decode(Step, payload)
 
 
 def decode_error(payload: dict[str, Any]) -> PagodaError:

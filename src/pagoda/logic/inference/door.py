@@ -10,6 +10,7 @@ import math
 from array import array
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import (
@@ -17,44 +18,54 @@ from pagoda.core.types import (
     Classification,
     Classify,
     Delta,
+    Detokenize,
     Embed,
     Embeddings,
     Event,
     Finish,
     Generation,
+    OutputFormat,
     Ranking,
     Rerank,
     Score,
     Scores,
+    Text,
     Tokenize,
     Tokens,
 )
 from pagoda.logic.inference.output import check_output, check_schema
+from pagoda.logic.inference.reasoning import inline_reasoning, separate_reasoning
+from pagoda.service.contents.recorder import Recorder
 from pagoda.service.dispatch import ModelService
 
 
 class Door:
     """``Inference`` in process."""
 
-    def __init__(self, service: ModelService) -> None:
+    def __init__(self, service: ModelService, contents: Recorder) -> None:
         self._service = service
+        self._contents = contents
 
-    async def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+    def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
         """Stream an answer; one that breaks its demanded form ends with ``BadOutput`` instead of usage."""
         if (request.messages is None) == (request.prompt is None):
             raise InvalidRequest("Give either messages or a prompt.", param="messages")
-        if request.output is not None and request.output.schema is not None:
-            check_schema(request.output.schema)
-        texts = [""] * request.n
-        async with aclosing(self._service.generate(request, call)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if request.output is not None:
-                    match event:
-                        case Delta(index, text):
-                            texts[index] += text
-                        case Finish(index, "stop"):
-                            check_output(texts[index], request.output)
-                yield event
+        events = self._answer(request, call)
+        if request.output is not None:
+            if request.output.schema is not None:
+                check_schema(request.output.schema)
+            events = _checked(events, request.n, request.output)
+        return self._contents.heard(events, request, call)
+
+    def _answer(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+        """What the service gives, with the model's thinking where the request wants it."""
+        events = self._service.generate(request, call)
+        if request.messages is None:
+            return events
+        form = self._service.models.resolve(request.model).reasoning
+        if request.reasoning == "inline":
+            return inline_reasoning(events, request, form)
+        return separate_reasoning(events, request, form) if form.separate else events
 
     async def embed(self, request: Embed, call: Call) -> Embeddings:
         """Vectors for texts."""
@@ -69,7 +80,8 @@ class Door:
     async def rerank(self, request: Rerank, call: Call) -> Ranking:
         """Cosine similarity of the query's and each document's embedding."""
         query = await self.embed(Embed(model=request.model, inputs=(request.query,), kind="query"), call)
-        documents = await self.embed(Embed(model=request.model, inputs=request.documents, kind="passage"), call)
+        part = replace(call, parent=call.request_id)  # of the request that was counted just now
+        documents = await self.embed(Embed(model=request.model, inputs=request.documents, kind="passage"), part)
         return Ranking(
             model=documents.model,
             scores=tuple(_cosine(query.vectors[0], vector) for vector in documents.vectors),
@@ -80,9 +92,10 @@ class Door:
         """Softmax over the labels' log-probabilities, each as a whole, after the prompt."""
         if len(request.labels) < 2:
             raise InvalidRequest("Classification needs at least two labels.", param="labels")
+        part = replace(call, parent=call.request_id)  # all labels together are one request
         scores = [
-            await self.score(Score(model=request.model, context=request.prompt, text=label), call)
-            for label in request.labels
+            await self.score(Score(model=request.model, context=request.prompt, text=label), part if number else call)
+            for number, label in enumerate(request.labels)
         ]
         best = max(score.total for score in scores)
         weights = [math.exp(score.total - best) for score in scores]
@@ -97,6 +110,22 @@ class Door:
         if (request.messages is None) == (request.text is None):
             raise InvalidRequest("Give either messages or a text.", param="text")
         return await self._service.tokenize(request, call)
+
+    async def detokenize(self, request: Detokenize, call: Call) -> Text:
+        """The text of token ids."""
+        return await self._service.detokenize(request, call)
+
+
+async def _checked(events: AsyncIterator[Event], choices: int, wanted: OutputFormat) -> AsyncIterator[Event]:
+    texts = [""] * choices
+    async with aclosing(events) as source:  # type: ignore[type-var]
+        async for event in source:
+            match event:
+                case Delta(index, text):
+                    texts[index] += text
+                case Finish(index, "stop"):
+                    check_output(texts[index], wanted)
+            yield event
 
 
 def _cosine(left: bytes, right: bytes) -> float:

@@ -1,4 +1,4 @@
-"""The door of a Pagoda on another machine, through its public API: text and embeddings."""
+"""The door of a Pagoda on another machine, through its public API: all but scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pagoda.core.types import (
     Call,
     Classification,
     Classify,
+    Detokenize,
     Embed,
     Embeddings,
     Event,
@@ -18,6 +19,7 @@ from pagoda.core.types import (
     Rerank,
     Score,
     Scores,
+    Text,
     Tokenize,
     Tokens,
 )
@@ -35,6 +37,8 @@ class _FarModel(RemoteEngine):
     async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
         """As to any address, without naming a model where none was chosen."""
         path, body = await super().generation_body(request)
+        if request.messages is not None and request.reasoning != "separate":
+            body |= {"include_reasoning": False} if request.reasoning == "hidden" else {"reasoning_format": "none"}
         return path, _unnamed(body)
 
     def embedding_body(self, request: Embed) -> dict[str, Any]:
@@ -50,7 +54,8 @@ class FarDoor:
     """``Inference`` over the public API of the service at ``url`` (without ``/v1``)."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._url = url.rstrip("/") + "/v1"
+        self._root = url.rstrip("/")
+        self._url = self._root + "/v1"
         self._key = key
         self._models: dict[tuple[str, Task], _FarModel] = {}
 
@@ -69,21 +74,49 @@ class FarDoor:
         del call
         return await self._model(request.model, "embedding").embed(request)
 
+    async def rerank(self, request: Rerank, call: Call) -> Ranking:
+        """Documents scored against a query."""
+        del call
+        body = {"model": request.model, "query": request.query, "documents": list(request.documents)}
+        model = self._model(request.model, "embedding")
+        answer = await model.post_json("/rerank", _unnamed(body))
+        scores = {row["index"]: row["relevance_score"] for row in answer["results"]}
+        return Ranking(
+            model=answer["model"],
+            scores=tuple(scores[place] for place in range(len(request.documents))),
+            prompt_tokens=answer["usage"]["prompt_tokens"],
+        )
+
+    async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
+        """Token ids of a text or conversation."""
+        del call
+        body: dict[str, Any] = {"model": request.model, "return_token_strs": request.pieces}
+        if request.messages is None:
+            body |= {"prompt": request.text, "add_special_tokens": request.special}
+        else:
+            body |= {"messages": list(request.messages), "continue_final_message": request.continue_final}
+        answer = await self._model(request.model, "chat").post_json(self._root + "/tokenize", _unnamed(body))
+        return Tokens(
+            model=request.model,
+            ids=tuple(answer["tokens"]),
+            context=answer["max_model_len"],
+            pieces=tuple(answer["token_strs"]) if request.pieces else None,
+        )
+
+    async def detokenize(self, request: Detokenize, call: Call) -> Text:
+        """The text of token ids."""
+        del call
+        body = _unnamed({"model": request.model, "tokens": list(request.ids)})
+        answer = await self._model(request.model, "chat").post_json(self._root + "/detokenize", body)
+        return Text(model=request.model, text=answer["prompt"])
+
     async def score(self, request: Score, call: Call) -> Scores:
         """Not part of the public API."""
         raise self._missing("score", request, call)
 
-    async def rerank(self, request: Rerank, call: Call) -> Ranking:
-        """Not part of the public API yet."""
-        raise self._missing("rerank", request, call)
-
     async def classify(self, request: Classify, call: Call) -> Classification:
         """Not part of the public API."""
         raise self._missing("classify", request, call)
-
-    async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
-        """Not part of the public API yet."""
-        raise self._missing("tokenize", request, call)
 
     def _missing(self, verb: str, *asked: object) -> InvalidRequest:
         del asked

@@ -1,4 +1,4 @@
-"""The door from another process: the same six verbs over loopback to the service process that owns the engines."""
+"""The door from another process: the same seven verbs over loopback to the service process that owns the engines."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pagoda.core.types import (
     Call,
     Classification,
     Classify,
+    Detokenize,
     Embed,
     Embeddings,
     Event,
@@ -23,10 +24,16 @@ from pagoda.core.types import (
     Rerank,
     Score,
     Scores,
+    Text,
     Tokenize,
     Tokens,
 )
-from pagoda.logic.inference.codec import decode, decode_error, decode_line, encode
+from pagoda.logic.inference.codec import decode, decode_error, decode_line, decode_step, encode
+from pagoda.service.fleet import Snapshot, to_wire
+from pagoda.service.lifecycle import Order, Step
+from pagoda.service.limits.standing import PREFIX, SLOT
+from pagoda.service.note import SLOT as NOTE
+from pagoda.service.routing.steering import PoolOrder
 
 T = TypeVar("T")
 
@@ -57,10 +64,16 @@ class JoinedDoor:
 
     async def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
         """Stream an answer."""
+        note = NOTE.get()
+        if note is not None:
+            note.shared = True  # where the time goes is known there
         async with self._post("complete", request, call) as response:
             async for line in response.content:
                 if line.strip() and not line.startswith(b":"):  # a comment keeps a silent stream alive
-                    yield decode_line(line)
+                    event = decode_line(line)
+                    if note is not None:
+                        note.take(event)
+                    yield event
 
     async def embed(self, request: Embed, call: Call) -> Embeddings:
         """Vectors for texts."""
@@ -82,10 +95,20 @@ class JoinedDoor:
         """Token ids of a text or conversation."""
         return await self._ask("tokenize", Tokens, request, call)
 
-    async def hold_lease(self) -> None:
+    async def detokenize(self, request: Detokenize, call: Call) -> Text:
+        """The text of token ids."""
+        return await self._ask("detokenize", Text, request, call)
+
+    async def tell_metrics(self, process: str, counted: Snapshot) -> bytes:
+        """Tell what this process has counted; the metrics of all processes of the home, as Prometheus reads them."""
+        body = orjson.dumps({"process": process, "counted": to_wire(counted)})
+        async with self._send("POST", "metrics", body) as response:
+            return await response.read()
+
+    async def hold_lease(self, name: str) -> None:
         """Keep the service process alive until this is cancelled; returns when the connection is lost."""
         try:
-            async with self._send("GET", "lease", None) as response:
+            async with self._send("GET", f"lease?name={name}", None) as response:
                 async for _ in response.content.iter_any():
                     pass
         except Unavailable:
@@ -96,6 +119,53 @@ class JoinedDoor:
         async with self._send("GET", "states", None) as response:
             states: dict[str, Any] = orjson.loads(await response.read())
         return states
+
+    async def memory(self) -> dict[str, Any]:
+        """The service process's budget of model memory and what of it is set aside."""
+        async with self._send("GET", "memory", None) as response:
+            memory: dict[str, Any] = orjson.loads(await response.read())
+        return memory
+
+    async def steer(self, order: Order) -> AsyncIterator[Step]:
+        """Load or unload a model there, step by step."""
+        async with self._send("POST", "steer", encode(order)) as response:
+            async for line in response.content:
+                if line.strip() and not line.startswith(b":"):
+                    yield decode_step(line)
+
+    async def cache_state(self) -> dict[str, Any]:
+        """What the service process's response cache holds."""
+        async with self._send("GET", "cache", None) as response:
+            state: dict[str, Any] = orjson.loads(await response.read())
+        return state
+
+    async def purge_cache(self, tenant: str | None, model: str | None) -> dict[str, Any]:
+        """Forget cached answers of a tenant, a model, both or all."""
+        async with self._send("DELETE", "cache", orjson.dumps({"tenant": tenant, "model": model})) as response:
+            purged: dict[str, Any] = orjson.loads(await response.read())
+        return purged
+
+    async def renew_keys(self) -> None:
+        """Have the service process look at the keys again."""
+        async with self._send("POST", "keys", b"{}") as response:
+            await response.read()
+
+    async def drain(self) -> None:
+        """Have the service end when it has finished what it was asked."""
+        async with self._send("POST", "drain", b"{}") as response:
+            await response.read()
+
+    async def pools(self) -> list[dict[str, Any]]:
+        """The service process's pools with their replicas."""
+        async with self._send("GET", "pools", None) as response:
+            pools: list[dict[str, Any]] = orjson.loads(await response.read())
+        return pools
+
+    async def steer_pool(self, order: PoolOrder) -> dict[str, Any]:
+        """Add, remove, drain or resume a replica there."""
+        async with self._send("POST", "pools", encode(order)) as response:
+            replica: dict[str, Any] = orjson.loads(await response.read())
+        return replica
 
     async def _ask(self, verb: str, kind: type[T], request: Any, call: Call) -> T:
         async with self._post(verb, request, call) as response:
@@ -126,6 +196,8 @@ class JoinedDoor:
                 raise Unavailable("Pagoda's service process broke the connection; ask again.") from error
         if response is None:
             raise RuntimeError("both attempts end in a response or an error")
+        if (slot := SLOT.get()) is not None:  # how the key stands is known there
+            slot |= {name.lower(): value for name, value in response.headers.items() if name.lower().startswith(PREFIX)}
         try:
             if response.status != 200:
                 raise decode_error(orjson.loads(await response.read()))

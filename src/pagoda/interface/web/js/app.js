@@ -162,7 +162,7 @@ function finish(conversation, message) {
   sidebar.draw();
   if (message.error) announce(`${t("error.title")}: ${errorText(message.error)}`);
   else announce(message.stopped ? t("message.stopped") : t("announce.answer", { text: thread.spoken(message) }));
-  if (message.error?.status === 401) askForKey(message.error.message, () => retryAfterKey(conversation, message));
+  if (message.error && isAboutKey(message.error)) askForKey(message.error, () => retryAfterKey(conversation, message));
   else refreshModels();
 }
 
@@ -170,23 +170,37 @@ function retryAfterKey(conversation, message) {
   if (conversation === current) regenerate(message);
 }
 
-/** Ask for a key until the server takes it, then go on; `reason` is the server's sentence. */
-async function askForKey(reason, then) {
+/** Ask for a key until the server takes it, then go on; `error` is its refusal, if that is why. */
+async function askForKey(error, then) {
   if (byId("dialog").open) return;
-  let refused = reason;
-  while (refused !== null) {
-    const given = await askKey(refused);
+  let refused = error;
+  do {
+    const given = await askKey(refused ? keyText(refused) : "");
     if (!given) return;
     keyring.set(given.key, given.remember);
-    const error = await loadModels();
-    refused = error?.status === 401 ? error.message : null;
-  }
+    refused = await loadModels();
+  } while (refused && isAboutKey(refused));
   then();
+}
+
+const isAboutKey = (error) => error.status === 401 || error.code === "too_many_attempts";
+
+/** Why a key is asked for, in the reader's language; what the page does not know the server says itself. */
+function keyText(error) {
+  const known = {
+    missing_api_key: "key.needed",
+    invalid_api_key: "key.wrong",
+    key_revoked: "key.revoked",
+    key_expired: "key.expired",
+    key_rotated: "key.rotated",
+    too_many_attempts: "key.slow",
+  }[error.code];
+  return known ? t(known) : error.message;
 }
 
 async function refreshModels() {
   const error = await loadModels();
-  if (error?.status === 401) askForKey(error.message, () => {});
+  if (error && isAboutKey(error)) askForKey(error, () => {});
 }
 
 /** Learn which models there are, or give the error; a page that cannot is still good for reading and exporting. */
@@ -224,7 +238,7 @@ function dataMenu(button) {
     ...(some ? [{ label: t("export.all_json"), run: () => exportAs("json", all, "pagoda-conversations") }] : []),
     ...(some ? [{ label: t("export.all_markdown"), run: () => exportAs("md", all, "pagoda-conversations") }] : []),
     null,
-    ...(keyring.get() ? [{ label: t("key.forget"), run: forgetKey }] : [{ label: t("key.enter"), run: () => askForKey("", () => {}) }]),
+    ...(keyring.get() ? [{ label: t("key.forget"), run: forgetKey }] : [{ label: t("key.enter"), run: () => askForKey(null, () => {}) }]),
     ...(some ? [{ label: t("conversations.delete_all"), danger: true, run: removeAll }] : []),
   ]);
 }
@@ -272,6 +286,7 @@ async function importFiles(input) {
 function forgetKey() {
   keyring.set("", false);
   toast(t("key.forgotten"));
+  refreshModels();
 }
 
 function shortcutList() {
