@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 ARGS ?=
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 help:
 	@echo 'make install   Pagoda and its built-in models, in .venv and PAGODA_HOME'
 	@echo 'make serve     the API and the chat page on http://127.0.0.1:$(PORT); PORT=9000 chooses another port'
-	@echo 'make test      all tests; ARGS="tests/unit -k chat" chooses some, PAGODA_REQUIRE=all forbids skipping'
+	@echo 'make test      all tests; ARGS="tests/unit -k chat" chooses some, PAGODA_REQUIRE=all forbids skipping,'
+	@echo '               WORKERS=0 runs them in one process'
 	@echo 'make check     formatting, lint, types, and that each storey stands only on those below'
 	@echo 'make bench     the benchmarks; ARGS="--help" lists them'
 	@echo
@@ -28,7 +30,7 @@ serve: install
 	@$(BIN)/pagoda serve --port $(PORT) $(ARGS)
 
 test: install $(VENV)/.development
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.development
 	$(BIN)/ruff check

@@ -7,7 +7,22 @@ import json
 import sys
 from importlib import import_module
 
-NAMES = ("startup", "chat", "embeddings", "waiting")
+NAMES = (
+    "startup",
+    "chat",
+    "embeddings",
+    "waiting",
+    "neighbours",
+    "prefix",
+    "admission",
+    "cache",
+    "engines",
+    "gateway",
+    "routing",
+    "affinity",
+    "chaos",
+    "panels",
+)
 
 
 def main(names: list[str]) -> int:

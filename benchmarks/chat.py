@@ -26,7 +26,8 @@ NO_END = {0: -100.0, 2: -100.0}  # every answer has the full length
 async def one_stream(session: aiohttp.ClientSession, url: str, body: dict[str, Any], key: str) -> tuple[float, int]:
     """Time to first text (s) and number of frames with text."""
     began, first, count = time.perf_counter(), 0.0, 0
-    async with session.post(url, json=body, headers={"Authorization": f"Bearer {key}"}) as response:
+    headers = {"Authorization": f"Bearer {key}", "Cache-Control": "no-store"}  # each answer is computed
+    async with session.post(url, json=body, headers=headers) as response:
         assert response.status == 200, await response.text()
         async for line in response.content:
             if b'"delta":{"content":"' in line and b'"content":""' not in line:

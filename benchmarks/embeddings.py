@@ -1,6 +1,7 @@
 """Embeddings through the service beside the bare engine and sentence-transformers on torch, in the same run.
 
-Then once more with one core kept busy by something else, which the service itself is to its engines.
+Then once more with one core kept busy by something else, which the service itself is to its engines. At last requests
+of one text, of one client and of many at once, whose texts the engine computes in one batch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from benchmarks.ground import bare_engine, busy_neighbour, median, models_direct
 
 TEXTS = 64
 ROUNDS = 4
+CLIENTS = 32
 MODELS = ("all-minilm-l6-v2", "multilingual-e5-small")
 TOPICS = ("tea", "rivers", "trade", "music", "steel", "law", "maps", "bread")
 
@@ -31,7 +33,8 @@ def texts(seed: int) -> list[str]:
 
 async def ask(session: aiohttp.ClientSession, url: str, model: str, key: str, batch: list[str]) -> None:
     body = {"model": model, "input": batch, "encoding_format": "base64"}
-    async with session.post(url, json=body, headers={"Authorization": f"Bearer {key}"}) as response:
+    headers = {"Authorization": f"Bearer {key}", "Cache-Control": "no-store"}  # each vector is computed
+    async with session.post(url, json=body, headers=headers) as response:
         assert response.status == 200, await response.text()
         await response.read()
 
@@ -42,6 +45,20 @@ async def rate(url: str, model: str, key: str, seed: int) -> float:
     async with aiohttp.ClientSession() as session:
         began = time.perf_counter()
         await asyncio.gather(*(ask(session, url, model, key, batch[at : at + 16]) for at in range(0, TEXTS, 16)))
+        return TEXTS / (time.perf_counter() - began)
+
+
+async def single_rate(url: str, model: str, key: str, seed: int, clients: int) -> float:
+    """Texts a second of requests with one text each, of so many clients at once."""
+    left = [f"{text} {seed}" for text in texts(seed)]
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        while left:
+            await ask(session, url, model, key, [left.pop()])
+
+    async with aiohttp.ClientSession() as session:
+        began = time.perf_counter()
+        await asyncio.gather(*(client(session) for _ in range(clients)))
         return TEXTS / (time.perf_counter() - began)
 
 
@@ -58,7 +75,20 @@ async def measure() -> dict[str, Any]:
                     await rate(side, model, key, 99)
                 for neighbour in (False, True):
                     figures |= await compare(sides, model, key, neighbour)
+                figures |= await crowd(sides["pagoda"], model, key)
     return figures
+
+
+async def crowd(url: str, model: str, key: str) -> dict[str, Any]:
+    """One client with one text after another, and many such clients, in turn."""
+    rates: dict[int, list[float]] = {1: [], CLIENTS: []}
+    for number in range(ROUNDS):
+        for clients in sorted(rates, reverse=bool(number % 2)):
+            rates[clients].append(await single_rate(url, model, key, 1000 + 2 * number + (clients > 1), clients))
+    one, many = median(rates[1]), median(rates[CLIENTS])
+    gain = median([crowded / alone for alone, crowded in zip(rates[1], rates[CLIENTS], strict=True)])
+    print(f"{model}, one text a request: 1 client {one}, {CLIENTS} clients {many}, gain {gain}", flush=True)
+    return {f"{model}_single_1": one, f"{model}_single_{CLIENTS}": many, f"{model}_single_gain": gain}
 
 
 async def compare(sides: dict[str, str], model: str, key: str, neighbour: bool) -> dict[str, Any]:

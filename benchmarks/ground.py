@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -10,11 +11,17 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
-from pagoda.core.settings import Settings, load_settings
+from pagoda.core.configuration import load_settings
+from pagoda.core.settings import Settings
+from pagoda.model.catalog.entry import ModelEntry
+from pagoda.model.catalog.entry_file import write_entry
 from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.engines.contract import Engine
 from pagoda.model.engines.llamacpp import LlamaCppEngine
-from pagoda.service.supervisor import StartGround, Supervisor
+from pagoda.service.host import StartGround
+from pagoda.service.supervisor import Supervisor
 from tests.services import process
 
 
@@ -29,6 +36,12 @@ def settings(home: Path, flags: Mapping[str, str]) -> Settings:
     return load_settings(given, {"PAGODA_HOME": str(home)}, home)
 
 
+def with_engines(chosen: Settings, **engines: Any) -> Settings:
+    """The same settings with the packaged models and other engines."""
+    models = dataclasses.replace(chosen.models, directory=str(models_directory()))
+    return dataclasses.replace(chosen, models=models, engines=dataclasses.replace(chosen.engines, **engines))
+
+
 @asynccontextmanager
 async def bare_engine(model: str, flags: Mapping[str, str] | None = None) -> AsyncIterator[LlamaCppEngine]:
     """The engine that the service would start for a model, with nothing in front of it."""
@@ -38,7 +51,7 @@ async def bare_engine(model: str, flags: Mapping[str, str] | None = None) -> Asy
         ground = StartGround(locate=shelf.store.locate, logs=Path(folder), environment={}, start_seconds=120)
         supervisor = Supervisor(ground, chosen.engines)
         try:
-            engine = await supervisor.engine(shelf.catalog.resolve(model))
+            engine = await supervisor.load(shelf.catalog.resolve(model))
             assert isinstance(engine, LlamaCppEngine)
             yield engine
         finally:
@@ -52,6 +65,33 @@ def service(environment: Mapping[str, str] | None = None) -> Iterator[tuple[str,
         given = {"PAGODA_MODELS_DIRECTORY": str(models_directory()), **(environment or {})}
         with process(Path(folder), environment=given) as (url, child):
             yield url, child.pid
+
+
+@contextmanager
+def scripted_service(models: Sequence[ModelEntry], environment: Mapping[str, str]) -> Iterator[str]:
+    """``pagoda serve`` as a process of its own that knows only these models; its address."""
+    with tempfile.TemporaryDirectory() as folder:
+        entries = Path(folder) / "models" / "entries"
+        entries.mkdir(parents=True)
+        for model in models:
+            (entries / f"{model.id}.yaml").write_text(write_entry(model), encoding="utf-8")
+        given = {"PAGODA_DEFAULTS_CHAT": models[0].id, **environment}
+        with process(Path(folder), environment=given) as (url, _):
+            yield url
+
+
+@asynccontextmanager
+async def bare_engines(models: Sequence[ModelEntry], flags: Mapping[str, str]) -> AsyncIterator[list[Engine]]:
+    """The engines of models that are in no catalog, side by side with nothing in front of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = settings(Path(folder), flags)
+        store = open_shelf(chosen).store
+        ground = StartGround(locate=store.locate, logs=Path(folder), environment={}, start_seconds=120)
+        supervisor = Supervisor(ground, chosen.engines)
+        try:
+            yield [await supervisor.load(model) for model in models]
+        finally:
+            await supervisor.close()
 
 
 @contextmanager

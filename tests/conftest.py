@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pagoda.core.settings import Settings, load_settings
+from pagoda.core.configuration import load_settings
+from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
 
 BUILTIN = ("smollm2-135m-instruct", "all-minilm-l6-v2", "multilingual-e5-small")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -20,10 +22,12 @@ import uvicorn
 
 from pagoda.application.platform import Platform
 from pagoda.application.serving import bind
-from pagoda.core.settings import Settings, load_settings
+from pagoda.core.configuration import load_settings
+from pagoda.core.settings import Settings
 from pagoda.interface.app import build_app
 from pagoda.model.catalog.entry import ModelEntry, Scripted
 from pagoda.model.catalog.opening import open_shelf
+from pagoda.service.keys.ring import KeyRing
 
 WAIT_SECONDS = 30.0
 
@@ -70,11 +74,19 @@ class Service:
         return frames
 
 
-@asynccontextmanager
-async def running(settings: Settings, models: Sequence[ModelEntry]) -> AsyncIterator[Service]:
-    """A service in this process that knows these models; the first chat and embedding models are the defaults."""
-    import dataclasses
+def free_port() -> int:
+    """A port of loopback that nothing uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
+
+@asynccontextmanager
+async def running(
+    settings: Settings, models: Sequence[ModelEntry], keys: KeyRing | None = None
+) -> AsyncIterator[Service]:
+    """A service in this process that knows these models; the first chat and embedding models are the defaults."""
     shelf = open_shelf(settings)
     users = load_settings({}, os.environ, Path("/")).models_directory
     assert not models or settings.models_directory != users, "a test would write into the user's own catalog"
@@ -85,6 +97,8 @@ async def running(settings: Settings, models: Sequence[ModelEntry]) -> AsyncIter
     defaults = dataclasses.replace(settings.defaults, chat=chat, embedding=embedding)
     settings = dataclasses.replace(settings, defaults=defaults)
     platform = Platform(settings, os.environ)
+    if keys is not None:
+        platform.keys = keys
     listener = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 

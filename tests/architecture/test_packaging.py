@@ -37,7 +37,7 @@ def test_the_serving_install_needs_no_torch() -> None:
     assert {canonicalize_name(item.name) for item in wanted()} & TRAINING == set()
 
 
-@pytest.mark.parametrize("extra", ["", "train", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "dev", "plots"])
 def test_every_requirement_is_pinned_within_its_bounds(extra: str) -> None:
     for item in wanted(extra):
         version = pins().get(canonicalize_name(item.name))

@@ -25,8 +25,12 @@ READS_ENVIRONMENT = {
     "cli/context.py": "hands it to load_settings",
     "cli/serve.py": "hands it to the platform, which passes it to engines and finds remote keys by name",
     "cli/chat.py": "hands it to a service process that it may start",
+    "cli/bench.py": "hands it to a service process that it may start, and finds a peer's key by name",
+    "cli/cache.py": "hands it to a service process that it may start",
     "cli/doctor.py": "hands it to the checks",
     "application/client.py": "pagoda.connect() is a program's command line",
+    "application/batching.py": "hands it to a service process that a run may start",
+    "model/engines/vllm_key.py": "runs inside vLLM's server, which can be told a secret in no other way",
     "service/process.py": "passes it on to engine processes",
 }
 TARGET = re.compile(r"pagoda(?:\.\w+)+:\w+")

@@ -143,7 +143,8 @@ def _add_scripted_models(app: FastAPI, service: Service, key: str) -> None:
     @app.middleware("http")
     async def authenticate(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         if key and "/v1/" in request.url.path and request.headers.get("authorization") != f"Bearer {key}":
-            return _refusal(401, "This service needs an API key.", "invalid_api_key")
+            given = "authorization" in request.headers
+            return _refusal(401, "No such key.", "invalid_api_key" if given else "missing_api_key")
         return await call_next(request)
 
     @app.get("/v1/models")

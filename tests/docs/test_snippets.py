@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pagoda.core.settings import load_settings
+from pagoda.core.configuration import load_settings
 from tests.docs.snippets import CODE, ROOT, TESTED_ELSEWHERE, Snippet, documents, parse, snippets
 from tests.services import process
 
