@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.service.keys.book import KeyBook
 
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
+_LONGEST_UNIT = 500
 _LEAST_URGENT = 99
 
 
@@ -174,7 +175,18 @@ async def call_of(request: Request) -> Call:
         route=request.scope["route"].path,
         cache=cache,
         cache_max_age=max_age,
+        unit=_unit_of(request),
     )
+
+
+def _unit_of(request: Request) -> str | None:
+    unit = request.headers.get("x-experiment-unit")
+    if unit is not None and not 1 <= len(unit) <= _LONGEST_UNIT:
+        raise InvalidRequest(
+            f"X-Experiment-Unit must have 1 to {_LONGEST_UNIT} characters; leave it out to use the user or the key.",
+            param="X-Experiment-Unit",
+        )
+    return unit
 
 
 def on_behalf_of(call: Call, user: str | None) -> Call:
