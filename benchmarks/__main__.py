@@ -22,6 +22,8 @@ NAMES = (
     "affinity",
     "chaos",
     "panels",
+    "prompt_rendering",
+    "prompt_comparison",
 )
 
 

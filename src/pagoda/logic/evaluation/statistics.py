@@ -77,7 +77,7 @@ def paired_rates(first: Sequence[bool], second: Sequence[bool], alpha: float = 0
     return Difference(
         interval=_newcombe(both, lost, won, total, alpha),
         p=mcnemar(won, lost),
-        test="McNemar, exact",
+        test="exact McNemar",
         cases=total,
         needed=_needed_pairs(lost / total, won / total, alpha, power) if total else None,
     )

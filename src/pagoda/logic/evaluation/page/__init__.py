@@ -119,35 +119,41 @@ def _verdict(report: Report, language: str) -> str:
 
 
 def _table(report: Report, words: Words) -> str:
-    head = ["variant", "rate", "unjudged", "unread", "errors", "flicker", "p50", "p95", "prompt_tokens"]
-    head += ["completion_tokens", "cost"]
-    cells = "".join(f"<th{_NUMBER if at else ''}>{escape(words[name])}</th>" for at, name in enumerate(head))
-    rows = []
-    for row in report.variants:
-        for place, scored in enumerate(row.scorers):
-            name = f"{row.name} · {scored.name}" if len(row.scorers) > 1 else row.name
-            rate = scored.rate
-            values = [
-                "–" if rate is None else f"{100 * rate.value:.1f} % ({100 * rate.low:.1f}…{100 * rate.high:.1f})",
-                str(scored.could_not_judge),
-                *(_figures(row, report.currency, words) if place == 0 else [""] * 8),
-            ]
-            numbers = "".join(f"<td{_NUMBER}>{escape(value)}</td>" for value in values)
-            rows.append(f"<tr><td>{escape(name)}</td>{numbers}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    """A row a variant and scorer, without the columns that have nothing to tell."""
+    rows = [_row(report, row, place) for row in report.variants for place in range(len(report.scorers))]
+    shown = [name for name in rows[0] if name in _ALWAYS or any(row[name] not in ("0", "") for row in rows)]
+    cells = "".join(f"<th{_NUMBER if at else ''}>{escape(words[name])}</th>" for at, name in enumerate(shown))
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{_NUMBER if at else ''}>{escape(row[name])}</td>" for at, name in enumerate(shown))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _figures(row: VariantSummary, currency: str, words: Words) -> list[str]:
-    return [
-        str(row.unread),
-        str(row.errors),
-        words["not_repeated"] if row.flicker is None else f"{100 * row.flicker:.1f} %",
-        "–" if row.p50 is None else f"{row.p50:.2f}",
-        "–" if row.p95 is None else f"{row.p95:.2f}",
-        f"{row.prompt_tokens:,}",
-        f"{row.completion_tokens:,}",
-        spell_money(row.cost, currency),
-    ]
+_ALWAYS = ("variant", "rate", "errors")
+
+
+def _row(report: Report, row: VariantSummary, place: int) -> dict[str, str]:
+    scored = row.scorers[place]
+    rate = scored.rate
+    told = {
+        "variant": f"{row.name} · {scored.name}" if len(row.scorers) > 1 else row.name,
+        "rate": "–" if rate is None else f"{100 * rate.value:.1f} % ({100 * rate.low:.1f}…{100 * rate.high:.1f})",
+        "unjudged": str(scored.could_not_judge),
+    }
+    figures = {
+        "unread": str(row.unread),
+        "errors": str(row.errors),
+        "flicker": "" if row.flicker is None else f"{100 * row.flicker:.1f} %",
+        "p50": "" if row.p50 is None else f"{row.p50:.2f}",
+        "p95": "" if row.p95 is None else f"{row.p95:.2f}",
+        "prompt_tokens": f"{row.prompt_tokens:,}",
+        "completion_tokens": f"{row.completion_tokens:,}",
+        "cost": spell_money(row.cost, report.currency) if row.cost else "",
+    }
+    return told | (figures if place == 0 else dict.fromkeys(figures, ""))
 
 
 _NUMBER = ' class="number"'
