@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -20,6 +20,7 @@ from pagoda.logic.evaluation.statistics import (
 )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
 def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
     won, total = counts
@@ -33,6 +34,7 @@ def test_nothing_seen_has_no_rate() -> None:
     assert wilson(0, 0) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_is_the_exact_binomial_test(won: int, lost: int) -> None:
     expected = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
@@ -48,6 +50,7 @@ def test_newcombes_interval_is_the_published_one() -> None:
     assert [found.low, found.high] == pytest.approx([-0.3390, -0.0569], abs=0.012)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80))
 def test_a_difference_lies_in_its_interval_and_turns_its_sign(pairs: list[tuple[bool, bool]]) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
@@ -104,6 +107,7 @@ def test_ratios_have_intervals_and_nothing_divides_by_zero() -> None:
     assert ratio_of_means(np.array([]), np.array([])) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_never_lowers_a_p_and_keeps_their_order(ps: list[float]) -> None:
     adjusted = holm(ps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagoda.core.errors import InvalidRequest
@@ -28,6 +28,7 @@ def test_variables_blocks_parts_and_remarks() -> None:
     ) == ("0 0.5 2 true 1, b |")
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_what_a_variable_holds_is_never_read_as_a_template(before: str, held: str) -> None:
     plain = before.replace("{", "(").replace("\\", "/")
@@ -41,6 +42,7 @@ def test_template_words_in_a_variable_stay_text(held: str) -> None:
     assert fill("<{{text}}>", text=held, secret="leaked", name="n") == f"<{held}>"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="{}#/^>!. ab_\\\n", max_size=60))
 def test_any_text_is_a_template_or_is_refused_with_its_place(source: str) -> None:
     refusal = ""
