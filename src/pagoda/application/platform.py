@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pagoda.application.calibration import calibration_path
 from pagoda.application.counting import Counting, open_telemetry
 from pagoda.application.joining import find_or_start, hold_lease, wait_for_owner
+from pagoda.application.prompting import PromptRoom
+from pagoda.application.records import Records
 from pagoda.application.registry import run_kinds
 from pagoda.core.errors import Conflict, PagodaError
 from pagoda.core.ports import Inference
@@ -29,6 +31,7 @@ from pagoda.interface.context import ModelStatus
 from pagoda.interface.turnstile import Gate
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
+from pagoda.logic.prompts.composing import Composer
 from pagoda.model.catalog.entry import ModelEntry, host_id
 from pagoda.model.catalog.identity import ModelIdentities
 from pagoda.model.catalog.inspection import complete_entry
@@ -52,9 +55,9 @@ from pagoda.service.routing.steering import PoolOrder, Steering, open_steering
 from pagoda.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from pagoda.core.storage.store import Store
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.logic.prompts.book import PromptBook
     from pagoda.service.keys.book import KeyBook
 
 logger = logging.getLogger(__name__)
@@ -75,7 +78,11 @@ class Platform:
         for entry in pool_entries(settings.pools, self.shelf.catalog.refer, taken):
             self.shelf.catalog.lend(entry)
         self.runs = Runs(settings, RunRegistry(run_kinds()))
+        self._records = Records(settings)
+        self.records = self._records.open
         self.keys = KeyRing(self._book_if_any, settings.keys)
+        self._prompts = PromptRoom(self._records, settings)
+        self.prompts = self._prompts.index
         self.contents = Recorder(settings.log, self.records)
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
         self.write_line: Callable[[bytes], None] | None = None
@@ -99,13 +106,12 @@ class Platform:
         self._semantic_said = ""
         self._joined: JoinedDoor | None = None
         self._lease: asyncio.Task[None] | None = None
-        self._store: Store | None = None
-        self._opening = asyncio.Lock()
         self._resumption: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Own the engines of this home, or join the process that does."""
         await self.keys.start()
+        await self.prompts.start()
         if not self._seated and await asyncio.to_thread(self._presence.claim):
             self.internal_key = secrets.token_urlsafe(32)
             ground = StartGround(
@@ -182,8 +188,9 @@ class Platform:
         if self._limiter is not None:
             await self._limiter.close()
         await self.keys.close()
+        await self.prompts.close()
         await self.contents.close()
-        for part in (self._store, self._joined, self._cache, self._routing, self._supervisor):
+        for part in (self._records, self._joined, self._cache, self._routing, self._supervisor):
             if part is not None:
                 await part.close()
         self._presence.release()
@@ -249,22 +256,18 @@ class Platform:
         self.settings = replace(self.settings, defaults=defaults)
         return f"{entry.id}: {choice.reason}: {choice.engine}"
 
-    async def records(self) -> Store:
-        """The database of records, opened when somebody needs it. Raises ``StoreError``."""
-        async with self._opening:
-            if self._store is None:
-                from pagoda.core.storage.store import open_store  # noqa: PLC0415  (not every service needs it)
-
-                store = open_store(self.settings)
-                await store.open()
-                self._store = store
-        return self._store
-
     def _book_if_any(self) -> KeyBook | None:
-        """The keys as they are kept; ``None`` while this home has no records, so that nobody makes some by looking."""
-        if not self.settings.storage.url and not (self.settings.home / "pagoda.db").exists():
-            return None
-        return self.book
+        return self.book if self._records.exist else None
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """Prompts as they are kept."""
+        return self._prompts.book
+
+    @cached_property
+    def composer(self) -> Composer:
+        """What makes prompts ready for models."""
+        return Composer(self.inference, self.entry(None, "embedding").id)
 
     @cached_property
     def book(self) -> KeyBook:

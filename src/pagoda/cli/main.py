@@ -24,13 +24,14 @@ from pagoda.cli import (
     logs,
     models,
     pools,
+    prompts,
     runs,
     serve,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
 
-_COMMANDS = (serve, drain, chat, doctor, models, pools, keys, batch, cache, logs, runs, bench, config, version)
+_COMMANDS = (serve, drain, chat, doctor, models, pools, prompts, keys, batch, cache, logs, runs, bench, config, version)
 
 
 def build_parser() -> argparse.ArgumentParser:

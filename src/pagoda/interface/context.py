@@ -21,6 +21,8 @@ from pagoda.core.types import PRIORITIES, CacheUse, CacheWish, Call, Event, Star
 from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, need_of
 from pagoda.interface.sse import ClientGone
 from pagoda.interface.turnstile import Gate
+from pagoda.logic.prompts.composing import Composer
+from pagoda.logic.prompts.index import PromptIndex
 from pagoda.model.catalog.entry import ModelEntry
 from pagoda.service.contents.recorder import Recorder
 from pagoda.service.keys.ring import KeyRing
@@ -32,9 +34,11 @@ if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.core.storage.store import Store
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.logic.prompts.book import PromptBook
     from pagoda.service.keys.book import KeyBook
 
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
+_LONGEST_UNIT = 500
 _LEAST_URGENT = 99
 
 
@@ -77,6 +81,19 @@ class Backstage(Protocol):
     @property
     def batches(self) -> Batches:
         """Batches that were asked for over HTTP."""
+        ...
+
+    prompts: PromptIndex
+    """Prompts by name and version or label, in memory."""
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """Prompts as they are kept."""
+        ...
+
+    @property
+    def composer(self) -> Composer:
+        """What makes prompts ready for models."""
         ...
 
     @property
@@ -174,7 +191,18 @@ async def call_of(request: Request) -> Call:
         route=request.scope["route"].path,
         cache=cache,
         cache_max_age=max_age,
+        unit=_unit_of(request),
     )
+
+
+def _unit_of(request: Request) -> str | None:
+    unit = request.headers.get("x-experiment-unit")
+    if unit is not None and not 1 <= len(unit) <= _LONGEST_UNIT:
+        raise InvalidRequest(
+            f"X-Experiment-Unit must have 1 to {_LONGEST_UNIT} characters; leave it out to use the user or the key.",
+            param="X-Experiment-Unit",
+        )
+    return unit
 
 
 def on_behalf_of(call: Call, user: str | None) -> Call:

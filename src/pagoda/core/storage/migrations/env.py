@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import pagoda.core.storage.prompt_records  # noqa: F401  (its tables are part of the metadata)
 from pagoda.core.storage.migration import VERSION_TABLE
 from pagoda.core.storage.records import Record
 
