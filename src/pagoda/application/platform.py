@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pagoda.application.calibration import calibration_path
 from pagoda.application.counting import Counting, open_telemetry
 from pagoda.application.joining import find_or_start, hold_lease, wait_for_owner
+from pagoda.application.learning import Learning
 from pagoda.application.registry import run_kinds
 from pagoda.core.errors import Conflict, PagodaError
 from pagoda.core.ports import Inference
@@ -77,6 +78,7 @@ class Platform:
         self.runs = Runs(settings, RunRegistry(run_kinds()))
         self.keys = KeyRing(self._book_if_any, settings.keys)
         self.contents = Recorder(settings.log, self.records)
+        self.learning = Learning(settings, self.records, lambda: self._has_records)
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
         self.write_line: Callable[[bytes], None] | None = None
         self.internal_key = ""
@@ -106,6 +108,7 @@ class Platform:
     async def start(self) -> None:
         """Own the engines of this home, or join the process that does."""
         await self.keys.start()
+        await self.learning.start()
         if not self._seated and await asyncio.to_thread(self._presence.claim):
             self.internal_key = secrets.token_urlsafe(32)
             ground = StartGround(
@@ -182,6 +185,7 @@ class Platform:
         if self._limiter is not None:
             await self._limiter.close()
         await self.keys.close()
+        await self.learning.close()
         await self.contents.close()
         for part in (self._store, self._joined, self._cache, self._routing, self._supervisor):
             if part is not None:
@@ -222,11 +226,9 @@ class Platform:
         """The budget and what of it is set aside, bytes in each pool."""
         if self._joined is not None:
             return await self._joined.memory()
-        return (
-            {}
-            if self._supervisor is None
-            else {"budget": asdict(self._supervisor.budget), "held": asdict(self._supervisor.held)}
-        )
+        if self._supervisor is None:
+            return {}
+        return {"budget": asdict(self._supervisor.budget), "held": asdict(self._supervisor.held)}
 
     async def feature(self, reference: str) -> str:
         """Make a model, by id, path or hub's id, the default of its task; gives a line on the engine that runs it.
@@ -261,10 +263,13 @@ class Platform:
         return self._store
 
     def _book_if_any(self) -> KeyBook | None:
-        """The keys as they are kept; ``None`` while this home has no records, so that nobody makes some by looking."""
-        if not self.settings.storage.url and not (self.settings.home / "pagoda.db").exists():
-            return None
-        return self.book
+        """The keys as they are kept; ``None`` while this home has no records."""
+        return self.book if self._has_records else None
+
+    @property
+    def _has_records(self) -> bool:
+        """Whether there are records already, so that nobody makes some by looking."""
+        return bool(self.settings.storage.url) or (self.settings.home / "pagoda.db").exists()
 
     @cached_property
     def book(self) -> KeyBook:

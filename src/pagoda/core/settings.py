@@ -244,6 +244,19 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experiments:
+    """``[experiments]``: how soon a change holds everywhere, and how often what was seen is written."""
+
+    refresh_seconds: float = setting(
+        0.5, "How often a process reads which experiments run, seconds.", low=0.05, high=60
+    )
+    write_seconds: float = setting(
+        0.5, "How often what was seen of experiments is written to the database, seconds.", low=0.05, high=60
+    )
+    adapt_seconds: float = setting(30.0, "How often adaptive experiments are shared out anew, seconds.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """``[telemetry]``: what is told to monitoring."""
 
@@ -273,6 +286,7 @@ class Settings:
     prices: Prices = Prices()
     storage: Storage = Storage()
     log: Log = Log()
+    experiments: Experiments = Experiments()
     telemetry: Telemetry = Telemetry()
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting that is not a default came from, by dotted key."""

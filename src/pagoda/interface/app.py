@@ -27,6 +27,7 @@ from pagoda.interface.routes import (
     completions,
     drain,
     embeddings,
+    experiments,
     files,
     health,
     internal,
@@ -75,6 +76,7 @@ _ROUTES = (
     drain,
     usage,
     logs,
+    experiments,
     health,
     internal,
 )

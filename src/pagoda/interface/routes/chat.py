@@ -9,8 +9,17 @@ from starlette.responses import Response
 
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Generation
-from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of, on_behalf_of, stream_headers
+from pagoda.interface.access import needs
+from pagoda.interface.context import (
+    Answered,
+    Backstage,
+    Route,
+    asked_model,
+    backstage,
+    call_of,
+    on_behalf_of,
+    stream_headers,
+)
 from pagoda.interface.render import ChunkWriter, chat_json, output_of, reasoning_of, sampling_of, stops_of
 from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
 from pagoda.interface.sse import EventStream, while_connected
@@ -36,7 +45,7 @@ async def chat(
 ) -> Response:
     """Answer a conversation with text, streaming or whole."""
     call = on_behalf_of(call, body.user)
-    model = stage.entry(body.model, "chat", models_of(request)).id
+    model = asked_model(stage, request, call, body.model).id
     if not body.stream:
         answer = await while_connected(request, answer_chat(body, model, stage.inference, call))
         return answer.response()

@@ -2,8 +2,11 @@
 
 from alembic import context
 
+from pagoda.core.storage import experiment_records, review_records
 from pagoda.core.storage.migration import VERSION_TABLE
 from pagoda.core.storage.records import Record
+
+ALL = (experiment_records, review_records)  # tables are known once their modules are
 
 context.configure(
     connection=context.config.attributes["connection"],
