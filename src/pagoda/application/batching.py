@@ -21,6 +21,7 @@ from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.runs.record import now
+from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Json
 from pagoda.interface.context import Answered
 from pagoda.interface.problems import body_of, explain, status_of
@@ -129,7 +130,7 @@ async def _answer_all(
             state.count(answers)
 
     tick()
-    parallel = _parallel(context, plan)
+    parallel = parallel_of(context.settings, plan.model or context.settings.defaults.chat)
     pace = Pace(plan.concurrency, plan.concurrency) if plan.concurrency else Pace(parallel + 1, parallel * 4)
     async with home_door(context.settings, os.environ) as door:
         call = Call(tenant=plan.tenant, key_id=plan.key_id)
@@ -143,10 +144,20 @@ async def _answer_all(
         return in_time
 
 
-def _parallel(context: RunContext, plan: Plan) -> int:
-    """Requests that the engine of the batch's model, or else of the default one, computes at once."""
-    entry = open_shelf(context.settings).catalog.refer(plan.model or context.settings.defaults.chat)
-    return fitted(room_of(context.settings.engines), engine_kind(entry.engine)).parallel
+def parallel_of(settings: Settings, name: str) -> int:
+    """Requests that the engines of a model or pool of that name compute at once."""
+    room, catalog = room_of(settings.engines), open_shelf(settings).catalog
+
+    def capacity(name: str) -> int:
+        entry = catalog.refer(name)
+        kind = engine_kind(entry.engine)
+        return kind.capacity(entry, fitted(room, kind))
+
+    pool = settings.pools.get(name)
+    if pool is None:
+        return capacity(name)
+    here = sum(capacity(replica.model) * replica.copies for replica in pool.replicas if not replica.url)
+    return here or engine_kind("remote").parallel
 
 
 def _asker(context: RunContext, plan: Plan, door: Inference) -> Callable[[Line, Call], Awaitable[Mapping[str, Any]]]:

@@ -13,15 +13,15 @@ from pagoda.core.errors import BadOutput, InvalidRequest
 from pagoda.core.types import OutputFormat
 
 
-def check_schema(schema: Mapping[str, Any]) -> None:
-    """Refuse what is not a JSON Schema (draft 2020-12). Raises ``InvalidRequest``."""
+def check_schema(schema: Mapping[str, Any], place: str = "response_format") -> None:
+    """Refuse what is not a JSON Schema (draft 2020-12); ``place`` is where it was given. Raises ``InvalidRequest``."""
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "the top"
         raise InvalidRequest(
-            f"The schema in response_format is not valid JSON Schema, at {where}: {error.message}",
-            param="response_format",
+            f"The schema in {place} is not valid JSON Schema, at {where}: {error.message}",
+            param=place,
             code="invalid_json_schema",
         ) from error
 

@@ -32,6 +32,8 @@ class Variable:
     description: str = ""
     required: bool = True
     default: Json = None
+    defaults: Mapping[str, Json] = field(default_factory=dict)
+    """By language, where the default is a matter of language."""
     choices: tuple[Json, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
@@ -58,6 +60,10 @@ class Variant:
     """How an example is asked; usually as the question itself is."""
     separator: str = ", "
     """What stands between the items of a list that is written out."""
+    mark: str = "Answer:"
+    """Stands before an example's answer where the prompt asks for reasoning."""
+    layout: Template = Template("", (), frozenset(), frozenset())
+    """An example within a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +137,10 @@ class Reading:
     type: AnswerType = "text"
     after: Mapping[str, str] = field(default_factory=dict)
     """By language: the answer is what stands after the last of these marks; without one, the whole text."""
-    pattern: str | None = None
-    """A regular expression; its first group, or else the whole of its last match."""
     choices: tuple[str, ...] = ()
     """The answers there are, for ``choice``."""
+    choices_from: str | None = None
+    """The list variable that holds them instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from pagoda.core.storage import experiment_records, review_records
+import pagoda.core.storage.experiment_records
+import pagoda.core.storage.prompt_records
+import pagoda.core.storage.review_records  # noqa: F401  (their tables are part of the metadata)
 from pagoda.core.storage.migration import VERSION_TABLE
 from pagoda.core.storage.records import Record
-
-ALL = (experiment_records, review_records)  # tables are known once their modules are
 
 context.configure(
     connection=context.config.attributes["connection"],
