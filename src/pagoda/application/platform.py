@@ -25,6 +25,7 @@ from pagoda.core.errors import Conflict, PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunRegistry, Runs
 from pagoda.core.settings import Settings
+from pagoda.core.storage.place import has_records
 from pagoda.core.types import Call, Embed, Embeddings
 from pagoda.interface.context import ModelStatus
 from pagoda.interface.turnstile import Gate
@@ -78,7 +79,7 @@ class Platform:
         self.runs = Runs(settings, RunRegistry(run_kinds()))
         self.keys = KeyRing(self._book_if_any, settings.keys)
         self.contents = Recorder(settings.log, self.records)
-        self.learning = Learning(settings, self.records, lambda: self._has_records)
+        self.learning = Learning(settings, self.telemetry, self.records, self._flush)
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
         self.write_line: Callable[[bytes], None] | None = None
         self.internal_key = ""
@@ -140,7 +141,7 @@ class Platform:
             self._routing.start()
             self._lifecycle = Lifecycle(self._supervisor, self.shelf.store.state, self.shelf.store.pull)
             self._preloading = asyncio.create_task(self._preload(self._supervisor))
-            self.inference = Door(self._service, self.contents)
+            self.inference = Door(self._service, self.contents, self.learning.watch)
             self.contents.start()
             return
         if self._seated:  # one of several workers: the captain starts the owner again
@@ -263,13 +264,7 @@ class Platform:
         return self._store
 
     def _book_if_any(self) -> KeyBook | None:
-        """The keys as they are kept; ``None`` while this home has no records."""
-        return self.book if self._has_records else None
-
-    @property
-    def _has_records(self) -> bool:
-        """Whether there are records already, so that nobody makes some by looking."""
-        return bool(self.settings.storage.url) or (self.settings.home / "pagoda.db").exists()
+        return self.book if has_records(self.settings) else None
 
     @cached_property
     def book(self) -> KeyBook:
@@ -365,9 +360,14 @@ class Platform:
         """What was used, up to now where this process counts it; else up to what that one has written."""
         from pagoda.service.limits.report import Question, usage_report  # noqa: PLC0415  (it brings the database)
 
+        await self._flush()
+        return await usage_report(await self.records(), Question(**question), self.settings.prices.currency)
+
+    async def _flush(self) -> None:
+        """Write what this process holds of calls that are over."""
         if self._limiter is not None:
             await self._limiter.books.flush()
-        return await usage_report(await self.records(), Question(**question), self.settings.prices.currency)
+        await self.contents.flush()
 
     async def pools(self) -> list[dict[str, Any]]:
         """All pools with their replicas, as JSON."""

@@ -257,6 +257,35 @@ class Experiments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reviews:
+    """``[reviews]``: which answers people are to look at, and how many people each."""
+
+    complaints: bool = setting(True, "Queue answers that feedback complains about (thumb down, or a correction).")
+    sample: float = setting(0.0, "Share of all answers that is queued at random.", low=0, high=1)
+    confidence: float = setting(
+        0.0,
+        "Mean probability of an answer's tokens below which it is queued, where requests ask for them.",
+        low=0,
+        high=1,
+    )
+    flag: tuple[str, ...] = setting((), "Regular expressions; answers in which one is found are queued.")
+    hold: tuple[str, ...] = setting(
+        (), "Regular expressions; answers in which one is found are held back until somebody approves them."
+    )
+    reviewers: int = setting(1, "People who judge each answer.", low=1, high=20)
+    claim_seconds: float = setting(600.0, "How long a claimed answer is kept for its reviewer, seconds.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """``[quality]``: answers scored off the request's path, into metrics."""
+
+    share: float = setting(0.0, "Share of all answers that is scored by rules.", low=0, high=1)
+    judge: str = setting("", "Model that scores them too, by id or alias; empty: rules alone.")
+    judge_share: float = setting(0.1, "Share of the scored answers that the judge sees.", low=0, high=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """``[telemetry]``: what is told to monitoring."""
 
@@ -287,6 +316,8 @@ class Settings:
     storage: Storage = Storage()
     log: Log = Log()
     experiments: Experiments = Experiments()
+    reviews: Reviews = Reviews()
+    quality: Quality = Quality()
     telemetry: Telemetry = Telemetry()
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting that is not a default came from, by dotted key."""

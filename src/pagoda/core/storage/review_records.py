@@ -21,7 +21,7 @@ class ReviewRecord(Record):
     team: Mapped[str] = mapped_column(String(64))
     request_id: Mapped[str] = mapped_column(String(128))
     state: Mapped[str] = mapped_column(String(16))
-    """``waiting`` until as many have judged as are needed; then ``approved``, ``edited``, ``rejected`` or ``split``."""
+    """``waiting`` until as many have judged as are needed; then ``approved``, ``edited`` or ``rejected``."""
     reasons: Mapped[dict[str, Any]]
     """Why it is here, each with what is known about that."""
     held: Mapped[bool]

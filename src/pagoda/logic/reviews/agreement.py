@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeVar
 
 Label = TypeVar("Label", bound=Hashable)
@@ -70,9 +72,10 @@ class Calibration:
 def calibrate(judged: Iterable[tuple[float, bool]]) -> Calibration | None:
     """The calibration that (score, approved) pairs tell; ``None`` without any."""
     blocks: list[tuple[float, float, int]] = []  # first score, approved, all
-    for score, approved in sorted(judged):
-        blocks.append((score, float(approved), 1))
-        while len(blocks) > 1 and (blocks[-2][0] == blocks[-1][0] or _rate(blocks[-2]) >= _rate(blocks[-1])):
+    for score, pairs in groupby(sorted(judged), key=itemgetter(0)):
+        words = [approved for _, approved in pairs]
+        blocks.append((score, float(sum(words)), len(words)))
+        while len(blocks) > 1 and _rate(blocks[-2]) >= _rate(blocks[-1]):
             (start, first, few), (_, second, many) = blocks[-2:]
             blocks[-2:] = [(start, first + second, few + many)]
     return Calibration(tuple(block[0] for block in blocks), tuple(_rate(block) for block in blocks)) if blocks else None

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,10 +19,7 @@ from pagoda.core.runs.record import now
 from pagoda.core.storage.review_records import JudgementRecord, ReviewRecord
 from pagoda.core.storage.store import Store
 from pagoda.core.types import Json, new_id
-
-Decision: TypeAlias = Literal["approve", "edit", "reject"]
-Reason: TypeAlias = Literal["complaint", "confidence", "safety", "sample", "hold"]
-State: TypeAlias = Literal["waiting", "approved", "edited", "rejected"]
+from pagoda.logic.reviews.words import Decision, Reason, State
 
 _STATES: Mapping[str, State] = {"approve": "approved", "edit": "edited", "reject": "rejected"}
 
