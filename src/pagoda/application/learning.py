@@ -7,15 +7,14 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pagoda.application.records import Records
 from pagoda.core.settings import Settings
-from pagoda.core.storage.place import has_records
 from pagoda.logic.experiments.roster import Roster
 from pagoda.logic.quality.watch import Watch
 from pagoda.service.limits.prices import price_table
 from pagoda.service.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from pagoda.core.storage.store import Store
     from pagoda.logic.experiments.book import ExperimentBook
     from pagoda.logic.feedback.book import FeedbackBook
     from pagoda.logic.feedback.complaints import Complaints
@@ -34,7 +33,7 @@ class Learning:
         self,
         settings: Settings,
         telemetry: Telemetry,
-        records: Callable[[], Awaitable[Store]],
+        records: Records,
         flush: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
@@ -58,21 +57,21 @@ class Learning:
         """The experiments as they are kept."""
         from pagoda.logic.experiments.book import ExperimentBook  # noqa: PLC0415  (it brings the database)
 
-        return ExperimentBook(self._records)
+        return ExperimentBook(self._records.open)
 
     @cached_property
     def reviews(self) -> ReviewBook:
         """The review queue."""
         from pagoda.logic.reviews.book import ReviewBook  # noqa: PLC0415
 
-        return ReviewBook(self._records)
+        return ReviewBook(self._records.open)
 
     @cached_property
     def feedback(self) -> FeedbackBook:
         """What people say of answers."""
         from pagoda.logic.feedback.book import FeedbackBook  # noqa: PLC0415
 
-        return FeedbackBook(self._records, self.experiments, self._settle, self._wait)
+        return FeedbackBook(self._records.open, self.experiments, self._settle, self._wait)
 
     @cached_property
     def complaints(self) -> Complaints:
@@ -83,7 +82,7 @@ class Learning:
         return Complaints(self.feedback, self.reviews, wanted=chosen.complaints, reviewers=chosen.reviewers)
 
     def _experiments_if_any(self) -> ExperimentBook | None:
-        return self.experiments if has_records(self._settings) else None
+        return self.experiments if self._records.exist else None
 
     async def _enter(self, item: Item) -> Review:
         return await self.reviews.enter(item)

@@ -20,17 +20,19 @@ from pagoda.application.calibration import calibration_path
 from pagoda.application.counting import Counting, open_telemetry
 from pagoda.application.joining import find_or_start, hold_lease, wait_for_owner
 from pagoda.application.learning import Learning
+from pagoda.application.prompting import PromptRoom
+from pagoda.application.records import Records
 from pagoda.application.registry import run_kinds
 from pagoda.core.errors import Conflict, PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunRegistry, Runs
 from pagoda.core.settings import Settings
-from pagoda.core.storage.place import has_records
 from pagoda.core.types import Call, Embed, Embeddings
 from pagoda.interface.context import ModelStatus
 from pagoda.interface.turnstile import Gate
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
+from pagoda.logic.prompts.composing import Composer
 from pagoda.model.catalog.entry import ModelEntry, host_id
 from pagoda.model.catalog.identity import ModelIdentities
 from pagoda.model.catalog.inspection import complete_entry
@@ -54,9 +56,9 @@ from pagoda.service.routing.steering import PoolOrder, Steering, open_steering
 from pagoda.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from pagoda.core.storage.store import Store
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.logic.prompts.book import PromptBook
     from pagoda.service.keys.book import KeyBook
 
 logger = logging.getLogger(__name__)
@@ -77,9 +79,14 @@ class Platform:
         for entry in pool_entries(settings.pools, self.shelf.catalog.refer, taken):
             self.shelf.catalog.lend(entry)
         self.runs = Runs(settings, RunRegistry(run_kinds()))
+        self._records = Records(settings)
+        self.records = self._records.open
         self.keys = KeyRing(self._book_if_any, settings.keys)
+        self._prompts = PromptRoom(self._records, settings)
+        self.prompts = self._prompts.index
         self.contents = Recorder(settings.log, self.records)
-        self.learning = Learning(settings, self.telemetry, self.records, self._flush)
+        self.learning = Learning(settings, self.telemetry, self._records, self._flush)
+        self.prompts.chooser = self.learning.roster.version_of
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
         self.write_line: Callable[[bytes], None] | None = None
         self.internal_key = ""
@@ -102,14 +109,13 @@ class Platform:
         self._semantic_said = ""
         self._joined: JoinedDoor | None = None
         self._lease: asyncio.Task[None] | None = None
-        self._store: Store | None = None
-        self._opening = asyncio.Lock()
         self._resumption: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Own the engines of this home, or join the process that does."""
         await self.keys.start()
         await self.learning.start()
+        await self.prompts.start()
         if not self._seated and await asyncio.to_thread(self._presence.claim):
             self.internal_key = secrets.token_urlsafe(32)
             ground = StartGround(
@@ -183,12 +189,8 @@ class Platform:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self._limiter is not None:
-            await self._limiter.close()
-        await self.keys.close()
-        await self.learning.close()
-        await self.contents.close()
-        for part in (self._store, self._joined, self._cache, self._routing, self._supervisor):
+        writers = (self._limiter, self.keys, self.learning, self.prompts, self.contents)
+        for part in (*writers, self._records, self._joined, self._cache, self._routing, self._supervisor):
             if part is not None:
                 await part.close()
         self._presence.release()
@@ -252,19 +254,18 @@ class Platform:
         self.settings = replace(self.settings, defaults=defaults)
         return f"{entry.id}: {choice.reason}: {choice.engine}"
 
-    async def records(self) -> Store:
-        """The database of records, opened when somebody needs it. Raises ``StoreError``."""
-        async with self._opening:
-            if self._store is None:
-                from pagoda.core.storage.store import open_store  # noqa: PLC0415  (not every service needs it)
-
-                store = open_store(self.settings)
-                await store.open()
-                self._store = store
-        return self._store
-
     def _book_if_any(self) -> KeyBook | None:
-        return self.book if has_records(self.settings) else None
+        return self.book if self._records.exist else None
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """Prompts as they are kept."""
+        return self._prompts.book
+
+    @cached_property
+    def composer(self) -> Composer:
+        """What makes prompts ready for models."""
+        return Composer(self.inference, self.entry(None, "embedding").id)
 
     @cached_property
     def book(self) -> KeyBook:

@@ -211,6 +211,15 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """``[prompts]``: prompts that are kept."""
+
+    refresh_seconds: float = setting(
+        0.5, "How often each process looks for changed prompts: a label moved elsewhere is old this long.", low=0.02
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """``[client]``: Pagoda as a client of a service at another address."""
 
@@ -310,6 +319,7 @@ class Settings:
     routing: Routing = Routing()
     cache: Cache = Cache()
     keys: Keys = Keys()
+    prompts: Prompts = Prompts()
     client: Client = Client()
     limits: Limits = Limits()
     prices: Prices = Prices()

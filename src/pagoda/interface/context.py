@@ -22,6 +22,8 @@ from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, models_of,
 from pagoda.interface.learning import Learning
 from pagoda.interface.sse import ClientGone
 from pagoda.interface.turnstile import Gate
+from pagoda.logic.prompts.composing import Composer
+from pagoda.logic.prompts.index import PromptIndex
 from pagoda.model.catalog.entry import ModelEntry
 from pagoda.service.contents.recorder import Recorder
 from pagoda.service.keys.ring import KeyRing
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.core.storage.store import Store
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.logic.prompts.book import PromptBook
     from pagoda.service.keys.book import KeyBook
 
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
@@ -84,6 +87,19 @@ class Backstage(Protocol):
     @property
     def batches(self) -> Batches:
         """Batches that were asked for over HTTP."""
+        ...
+
+    prompts: PromptIndex
+    """Prompts by name and version or label, in memory."""
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """Prompts as they are kept."""
+        ...
+
+    @property
+    def composer(self) -> Composer:
+        """What makes prompts ready for models."""
         ...
 
     @property

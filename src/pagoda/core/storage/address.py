@@ -13,7 +13,6 @@ from sqlalchemy.exc import ArgumentError
 
 from pagoda.core.errors import ConfigError
 from pagoda.core.settings import Settings
-from pagoda.core.storage.place import FILE
 
 _SQLITE = ("sqlite", "sqlite+aiosqlite")
 _POSTGRESQL = ("postgres", "postgresql", "postgres+asyncpg", "postgresql+asyncpg")
@@ -40,7 +39,7 @@ def address_of(settings: Settings) -> Address:
     """The database that the settings name. Raises ``ConfigError`` for one that Pagoda cannot use."""
     text = settings.storage.url.reveal().strip()
     if not text:
-        return _sqlite(settings.home / FILE)
+        return _sqlite(settings.home / "pagoda.db")
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):

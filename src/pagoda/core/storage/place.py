@@ -12,10 +12,6 @@ from pathlib import Path, PurePath
 import psutil
 
 from pagoda.core.errors import StoreError
-from pagoda.core.settings import Settings
-
-FILE = "pagoda.db"
-"""SQLite's, in ``PAGODA_HOME``."""
 
 # fmt: off
 NETWORK = frozenset((
@@ -59,8 +55,3 @@ def refuse_network_place(path: Path) -> None:
             "PAGODA_HOME to a local directory, or storage.url to a PostgreSQL database.",
             code="store_place",
         )
-
-
-def has_records(settings: Settings) -> bool:
-    """Whether there is a database already, so that nobody makes one by looking."""
-    return bool(settings.storage.url) or (settings.home / FILE).exists()

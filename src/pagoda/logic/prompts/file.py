@@ -37,6 +37,7 @@ from pagoda.logic.prompts.template import Template, compile_template
 from pagoda.logic.prompts.wording import Wording, wording
 
 MOST_BYTES = 1_000_000
+_DEEPEST = 50
 EXAMPLES, QUESTION, ANSWER, SCHEMA = "_examples", "_question", "_answer", "_schema"
 """Places that Pagoda fills itself; no variable's name begins like these."""
 
@@ -59,8 +60,7 @@ def read_prompt(text: str, where: str = "prompt", *, tenant: str = "") -> Prompt
     """The prompt in a YAML text; ``where`` names it in errors. Raises ``InvalidRequest``."""
     if len(text) > MOST_BYTES:
         raise InvalidRequest(f"{where} has more than {MOST_BYTES:,} characters; a prompt is shorter.")
-    root = _parse(text, where)
-    data = yaml.safe_load(text)
+    root, data = _parse(text, where)
     if not isinstance(data, dict):
         raise _wrong(where, root, "a prompt is a table that begins with `name:`")
     try:
@@ -68,9 +68,11 @@ def read_prompt(text: str, where: str = "prompt", *, tenant: str = "") -> Prompt
     except ValidationError as error:
         first = max(error.errors(include_url=False), key=lambda found: len(found["loc"]))
         raise _explained(where, root, first) from error
-    canonical = orjson.dumps(
-        read.model_dump(exclude={"version"}, exclude_defaults=True, by_alias=True), option=orjson.OPT_SORT_KEYS
-    )
+    said = read.model_dump(exclude={"version"}, exclude_defaults=True, by_alias=True)
+    try:
+        canonical = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:  # YAML knows more than JSON: bytes, sets, numbers of any length
+        raise InvalidRequest(f"{where} holds what is no JSON value ({error}); write a string.") from error
     return PromptVersion(
         prompt=_prompt(read, where),
         version=read.version,
@@ -224,19 +226,26 @@ def _instructions(techniques: form.TechniquesForm, words: Wording) -> dict[str, 
     return asked
 
 
-def _parse(text: str, where: str) -> yaml.Node:
-    """The tree of a YAML text, without what a prompt needs not and may be used to harm: aliases, keys twice."""
+def _parse(text: str, where: str) -> tuple[yaml.Node, object]:
+    """The tree and the content of a YAML text, without what may do harm: aliases, keys twice, deep nesting."""
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise _at(where, event.start_mark, f"it is nested more than {_DEEPEST} deep")
             if isinstance(event, yaml.AliasEvent):
                 raise _at(where, event.start_mark, "anchors and aliases are not used in prompts; write it out")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         raise _at(where, mark, f"this is not YAML ({why})") from error
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{where} is not YAML ({' '.join(str(error).split())}).", code="bad_prompt") from error
+    except (ValueError, TypeError) as error:  # a date that does not exist, a list as key
+        raise InvalidRequest(f"{where} is not YAML that a prompt can use ({error}).", code="bad_prompt") from error
     if root is None:
         raise InvalidRequest(f"{where} is empty; a prompt begins with `name:`.", code="bad_prompt")
     for mapping in _mappings(root):
@@ -244,8 +253,8 @@ def _parse(text: str, where: str) -> yaml.Node:
         for key, _ in mapping.value:
             if key.value in seen:
                 raise _wrong(where, key, f"{key.value!r} stands there twice")
-            seen.add(str(key.value))
-    return root
+            seen.add(key.value)
+    return root, data
 
 
 def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:

@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def fill_in(prompt: Prompt, given: Mapping[str, Json], language: str) -> dict[str, Json]:
-    """A value for every variable of a prompt, defaults in its language. Raises ``InvalidRequest`` that names the variable at fault."""
+    """A value for every variable, defaults in the language. Raises ``InvalidRequest`` that names the variable."""
     variables = {variable.name: variable for variable in prompt.variables}
     for name in given:
         if name not in variables:
@@ -46,7 +46,7 @@ def default_of(variable: Variable, language: str) -> Json:
 
 
 def check_default(variable: Variable, languages: Collection[str]) -> None:
-    """Refuse a default (one for each language, if by language) or a choice that its own variable would refuse. Raises ``InvalidRequest``."""
+    """Refuse defaults and choices that their own variable would refuse. Raises ``InvalidRequest``."""
     for choice in variable.choices:
         if not _is(variable.type if variable.type != "list" else "string", choice):
             raise _wrong(variable.name, f"The choice {choice!r} of {variable.name!r} is not {_NAMES[variable.type]}.")

@@ -15,6 +15,14 @@ LIVE = "production"
 """The label of what is live; a reference that names neither version nor label means it."""
 
 
+def reference_from(text: str) -> PromptReference:
+    """``summary``, ``summary@3`` or ``summary@staging`` as a reference."""
+    name, _, which = text.partition("@")
+    if which.isdecimal():
+        return PromptReference(name=name, version=int(which))
+    return PromptReference(name=name, label=which or None)
+
+
 class Chooser(Protocol):
     """An experiment's say in what a label means for one call."""
 
