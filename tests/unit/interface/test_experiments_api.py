@@ -13,6 +13,7 @@ import pytest_asyncio
 from pagoda.core.settings import Experiments, Settings
 from pagoda.model.catalog.entry import ModelEntry
 from tests.services import Service, fake_model, running
+from tests.unit.logic.prompts.sheets import SENTIMENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -178,6 +179,34 @@ async def test_unknown_models_experiments_and_wrong_states_are_told_apart(servic
     await do(service, "/one/stop")
     names = [each["name"] for each in (await look(service, ""))[1]["data"]]
     assert names[:2] == ["two", "one"]
+
+
+async def test_a_label_means_each_units_version_without_a_change_in_the_calling_code(service: Service) -> None:
+    versions = [SENTIMENT, SENTIMENT.replace("A joy", "Pure joy")]
+    first, second = [(await service.post("/api/v1/prompts", {"source": each}))[1]["version"] for each in versions]
+    await service.post("/api/v1/prompts/sentiment/labels/production", {"version": first})
+    variants = [{"name": f"v{version}", "share": 0.5, "version": version} for version in (first, second)]
+    fields = {"target": {"kind": "prompt", "name": "sentiment"}, "variants": variants}
+    lost = {"variants": [variants[0], {**variants[1], "version": 99}]}
+    assert (await do(service, "", wish("label") | fields | lost))[0] == 404
+    status, made = await do(service, "", wish("label") | fields | {"start": True})
+    assert (status, made["target"]["label"]) == (200, "production"), made
+    prompt = {"name": "sentiment", "variables": {"text": "Loved it."}}
+    seen = [await version_used(service, prompt, f"reader-{number}") for number in range(30)]
+    assert set(seen) == {f"sentiment@{first}", f"sentiment@{second}"}
+    assert [await version_used(service, prompt, f"reader-{number}") for number in range(30)] == seen
+    fixed = {**prompt, "version": first}
+    assert {await version_used(service, fixed, f"reader-{number}") for number in range(30)} == {f"sentiment@{first}"}
+    assert sum((await look(service, "/label/verdict"))[1]["units"].values()) == 30
+    await do(service, "/label/stop")
+    assert await version_used(service, prompt, "reader-1") == f"sentiment@{first}"
+
+
+async def version_used(service: Service, prompt: dict[str, Any], unit: str) -> str:
+    url, headers = service.url + "/v1/chat/completions", {"X-Experiment-Unit": unit}
+    async with service.session.post(url, json={"prompt": prompt}, headers=headers) as response:
+        assert response.status == 200, await response.text()
+        return response.headers["X-Pagoda-Prompt"]
 
 
 async def test_a_plan_tells_both_samples(service: Service) -> None:

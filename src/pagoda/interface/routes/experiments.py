@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
+from pagoda.core.types import Call
 from pagoda.interface.access import models_of, needs, tenant_of
 from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.schemas.experiments import (
@@ -22,6 +23,7 @@ from pagoda.interface.schemas.experiments import (
 from pagoda.interface.schemas.shared import ErrorAnswer
 from pagoda.logic.experiments.design import Design, Target, design_from
 from pagoda.logic.experiments.view import experiment_json, plan_json, verdict_json
+from pagoda.logic.prompts.prompt import PromptReference
 
 router = APIRouter(route_class=Route, tags=["Experiments"])
 
@@ -49,6 +51,7 @@ async def create_experiment(body: ExperimentRequest, request: Request, stage: St
     """A draft, or with ``start`` an experiment that runs."""
     team = tenant_of(request)
     target, design = _wanted(body, request, stage)
+    await _check_prompt(stage, Call(tenant=team), target, design)
     made = await stage.learning.experiments.create(team, body.name, target, design, body.exposure)
     if body.start:
         made = await stage.learning.experiments.start(team, made.id)
@@ -132,6 +135,14 @@ async def ramp_experiment(experiment: Reference, body: RampRequest, request: Req
     ramped = await stage.learning.experiments.ramp(tenant_of(request), experiment, body.exposure, body.shares)
     await stage.learning.roster.refresh()
     return json_response(experiment_json(ramped))
+
+
+async def _check_prompt(stage: Backstage, call: Call, target: Target, design: Design) -> None:
+    """Raises ``NotFound`` for a label or a version that the prompt does not have."""
+    if target.kind == "prompt":
+        await stage.prompts.resolve(PromptReference(name=target.name, label=target.label), call)
+        for variant in design.variants:
+            await stage.prompts.resolve(PromptReference(name=target.name, version=variant.version), call)
 
 
 def _wanted(body: ExperimentRequest, request: Request, stage: Backstage) -> tuple[Target, Design]:
