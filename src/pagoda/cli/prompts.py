@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+from pagoda.cli.prompts_compare import add_compare
 from pagoda.cli.prompts_use import add_use
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def register(commands: Any) -> None:
     """Add the command group."""
     group = commands.add_parser(
         "prompts",
-        help="prompts: list, show, render, run, diff, import, export, label, rollback, history",
+        help="prompts: list, show, render, run, diff, compare, import, export, label, rollback, history",
         description="Prompts as versioned data. PROMPT is a name, name@version, name@label, or a YAML file.",
         epilog="example: pagoda prompts run summarise --var text=@article.txt",
     )
@@ -42,6 +43,7 @@ def register(commands: Any) -> None:
     add("list", run_list, "list prompts, the team's and those that come with Pagoda", "list")
     add("show", run_show, "show a prompt's file", "show summarise").add_argument("prompt", metavar="PROMPT")
     add_use(add)
+    add_compare(add)
     diff = add("diff", run_diff, "show what changed between two prompts", "diff welcome@1 welcome@production")
     diff.add_argument("before", metavar="PROMPT")
     diff.add_argument("after", metavar="PROMPT")

@@ -1,0 +1,1 @@
+"""How good answers are: scorers, comparisons of variants with their statistics, and the search for better prompts."""
