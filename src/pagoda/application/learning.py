@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pagoda.application.records import Records
+from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
 from pagoda.logic.experiments.roster import Roster
+from pagoda.logic.quality.judging import ModelJudge
 from pagoda.logic.quality.watch import Watch
 from pagoda.service.limits.prices import price_table
 from pagoda.service.telemetry import Telemetry
@@ -26,7 +28,7 @@ _GRACE_SECONDS = 0.5
 class Learning:
     """What stands behind ``interface.learning``.
 
-    ``flush`` has written what else this process holds of requests.
+    ``flush`` has written what else this process holds of requests; ``door`` gives the door for judges.
     """
 
     def __init__(
@@ -35,12 +37,15 @@ class Learning:
         telemetry: Telemetry,
         records: Records,
         flush: Callable[[], Awaitable[None]],
+        door: Callable[[], Inference],
     ) -> None:
         self._settings = settings
         self._records = records
         self._flush = flush
         self.roster = Roster(self._experiments_if_any, settings.experiments, price_table(settings.prices))
-        self.watch = Watch((settings.quality, settings.reviews), telemetry, self._enter)
+        chosen = settings.quality
+        judge = ModelJudge(door, chosen.judge, chosen.criteria) if chosen.judge else None
+        self.watch = Watch((chosen, settings.reviews), telemetry, self._enter, judge)
 
     async def start(self) -> None:
         """Know the experiments that run, and look at answers."""

@@ -85,7 +85,7 @@ class Platform:
         self._prompts = PromptRoom(self._records, settings)
         self.prompts = self._prompts.index
         self.contents = Recorder(settings.log, self.records)
-        self.learning = Learning(settings, self.telemetry, self._records, self._flush)
+        self.learning = Learning(settings, self.telemetry, self._records, self._flush, lambda: self.inference)
         self.prompts.chooser = self.learning.roster.version_of
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
         self.write_line: Callable[[bytes], None] | None = None

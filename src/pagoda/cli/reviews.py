@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pagoda.logic.reviews.book import Review, ReviewBook
+    from pagoda.logic.reviews.standing import Standing
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ def register(commands: Any) -> None:
     """Add the command group."""
     group = commands.add_parser(
         "reviews",
-        help="the review queue: list, show, claim, decide, agreement, export",
+        help="the review queue: list, show, claim, decide, agreement, judge, export",
         description="Look at answers that somebody complained about, that were flagged, sampled or held back.",
         epilog="example: pagoda reviews claim",
     )
@@ -58,6 +59,12 @@ def register(commands: Any) -> None:
     deciding.add_argument("--edited", metavar="TEXT", help="the answer as it should be; needed to edit")
     _add_reviewer(deciding)
     add("agreement", run_agreement, "show how far reviewers, and judging models with them, agree", "agreement")
+    judging = add(
+        "judge", run_judge, "have a model judge what people decided, to see what it is worth", "judge --model m"
+    )
+    judging.add_argument("--model", required=True, metavar="NAME", help="the judging model, by id or alias")
+    judging.add_argument("--criteria", metavar="TEXT", help="what it is to look for (default: quality.criteria)")
+    judging.add_argument("--limit", type=int, default=100, metavar="N", help="reviews at most (default 100)")
     exporting = add("export", run_export, "write training data of feedback and reviews", "export --form preference")
     exporting.add_argument(
         "--form", choices=("sft", "preference"), default="sft", help="answers to imitate, or pairs (default sft)"
@@ -118,12 +125,31 @@ def run_decide(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_judge(args: argparse.Namespace) -> int:
+    """Have a model judge what people decided."""
+    import asyncio
+    import os
+
+    from pagoda.application.judging import Panel, judge_reviews
+
+    settings = settings_from(args)
+    panel = Panel(args.team, args.model, args.criteria or settings.quality.criteria, args.limit)
+    count, found = asyncio.run(judge_reviews(settings, os.environ, panel))
+    if not args.json:
+        sys.stdout.write(f"{args.model} judged {count} reviews.\n")
+    return _show_standing(args, found)
+
+
 def run_agreement(args: argparse.Namespace) -> int:
     """Show agreement."""
     from pagoda.logic.reviews.standing import standing
+
+    return _show_standing(args, standing(_asked(args, lambda book: book.judged(args.team))))
+
+
+def _show_standing(args: argparse.Namespace, found: Standing) -> int:
     from pagoda.logic.reviews.view import standing_json
 
-    found = standing(_asked(args, lambda book: book.judged(args.team)))
     if args.json:
         print_json(standing_json(found))
         return 0

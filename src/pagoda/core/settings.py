@@ -292,6 +292,9 @@ class Quality:
     share: float = setting(0.0, "Share of all answers that is scored by rules.", low=0, high=1)
     judge: str = setting("", "Model that scores them too, by id or alias; empty: rules alone.")
     judge_share: float = setting(0.1, "Share of the scored answers that the judge sees.", low=0, high=1)
+    criteria: str = setting(
+        "The answer does what was asked, is correct, and is clear.", "What the judge is to look for, in any language."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,11 @@ from pagoda.core.errors import ConfigError
 from pagoda.core.settings import Quality, Reviews
 from pagoda.core.types import Call, Delta, Event, Finish, Generation, Started, TokenLogprob, Usage
 from pagoda.logic.experiments.refusal import refuses
+from pagoda.logic.quality.judging import ModelJudge
 from pagoda.logic.quality.rules import RULES, Exchange
 from pagoda.logic.quality.watch import Watch
 from pagoda.service.telemetry import Telemetry
+from tests.doors import ScriptedDoor
 
 ASKED = Generation(model="m", messages=({"role": "user", "content": "Capital of France?"},))
 
@@ -117,6 +119,24 @@ async def test_a_judge_that_cannot_judge_is_counted_and_never_a_zero() -> None:
     await watch.close()
     assert points(telemetry, "judge") == 0.75
     assert telemetry.registry.get_sample_value("pagoda_quality_unjudged_total", {"model": "m"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "score"),
+    [
+        ("Capital of France?", "It is right. Verdict: PASS", 1.0),
+        ("法国的首都是哪里？", "答错了。判定：FAIL", 0.0),
+        ("Capital of France?", "Verdict: UNSURE", None),
+        ("Capital of France?", "bananas", None),
+    ],
+)
+async def test_a_model_judges_in_the_language_of_the_question(question: str, said: str, score: float | None) -> None:
+    door = ScriptedDoor(lambda text, index: said)
+    judge = ModelJudge(lambda: door, "judge", "It is right.")
+    assert await judge(Exchange(question, "Paris.", "stop"), Call(tenant="blue", request_id="r")) == score
+    [call] = door.calls
+    assert (call.purpose, call.tenant, call.parent) == ("judge", "blue", "r")
+    assert ("标准" in str(door.asked[0].messages)) == ("法" in question)
 
 
 async def test_what_looks_wrong_is_queued_and_what_judges_say_is_not_looked_at() -> None:

@@ -38,7 +38,7 @@ class Judge:
         """Whether an answer meets the criteria."""
         if output.said is None:
             return UNREAD
-        values = {"criteria": self.criteria, "answer": output.said}
+        values = {"criteria": self.criteria, "given": output.said}
         values |= {"question": output.question} if output.question else {}
         values |= {"expected": case.expected} if case.expected else {}
         said = await self._ask("criteria", values)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pagoda.logic.experiments.refusal import refuses
 
@@ -14,6 +15,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _GRAM = 4
 _MOST_REPEATED = 0.5
 _LEAST_GRAMS = 12
+_MOSTLY = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,30 @@ def _language(exchange: Exchange) -> bool:
     asked, told = _chinese(exchange.question), _chinese(exchange.answer)
     if asked is None or told is None:
         return True
-    return told > 0.1 if asked > 0.3 else told < 0.5
+    return told > 0.1 if asked > _MOSTLY else told < 0.5
 
 
 def _steady(exchange: Exchange) -> bool:
     """It does not say the same over and over: few of its runs of four words (characters in Chinese) come again."""
-    chinese = (_chinese(exchange.answer) or 0) > 0.3
+    chinese = is_chinese(exchange.answer)
     words = list(exchange.answer.replace(" ", "")) if chinese else exchange.answer.split()
     grams = Counter(tuple(words[at : at + _GRAM]) for at in range(len(words) - _GRAM + 1))
     count = sum(grams.values())
     return count < _LEAST_GRAMS or 1 - len(grams) / count <= _MOST_REPEATED
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a text is written in Chinese, some foreign words aside."""
+    return (_chinese(text) or 0.0) > _MOSTLY
+
+
+def last_words(asked: Mapping[str, Any]) -> str:
+    """What was asked last, of ``{"messages": [...]}`` or ``{"text": ...}``."""
+    messages = asked.get("messages")
+    content = messages[-1].get("content") if messages else asked.get("text")
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content)
+    return str(content or "")
 
 
 def _chinese(text: str) -> float | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pagoda.core.errors import ConfigError, PagodaError, SafetyError
 from pagoda.core.settings import Quality, Reviews
 from pagoda.core.types import Call, Delta, Event, Finish, Generation, Started
-from pagoda.logic.quality.rules import RULES, Exchange
+from pagoda.logic.quality.rules import RULES, Exchange, last_words
 from pagoda.service.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Watch:
             logger.warning("the answer to %s was not looked at: %s", heard.call.request_id, error.message)
 
     async def _score(self, heard: _Heard) -> None:
-        exchange = Exchange(_question(heard.request), heard.answer, heard.finish)
+        exchange = Exchange(last_words(_asked(heard.request)), heard.answer, heard.finish)
         for name, rule in RULES.items():
             self._count(heard, name, float(rule(exchange)))
         if self._judge is None or self._random.random() >= self._quality.judge_share:
@@ -183,8 +183,6 @@ class Watch:
 def _item(heard: _Heard, reason: str, needed: int, *, held: bool = False) -> Item:
     from pagoda.logic.reviews.book import Item  # noqa: PLC0415  (it brings the database)
 
-    request = heard.request
-    prompt = {"text": str(request.prompt)} if request.messages is None else {"messages": list(request.messages)}
     return Item(
         team=heard.call.tenant,
         request_id=heard.call.request_id,
@@ -194,19 +192,16 @@ def _item(heard: _Heard, reason: str, needed: int, *, held: bool = False) -> Ite
         needed=needed,
         model=heard.model,
         prompt_version=heard.call.prompt,
-        prompt=prompt,
+        prompt=_asked(heard.request),
         answer=heard.answer,
     )
 
 
-def _question(request: Generation) -> str:
-    """What was asked last, as text."""
-    if request.messages is None:
-        return request.prompt if isinstance(request.prompt, str) else ""
-    content = request.messages[-1].get("content") if request.messages else ""
-    if isinstance(content, list):
-        return " ".join(str(part.get("text", "")) for part in content)
-    return str(content or "")
+def _asked(request: Generation) -> dict[str, Any]:
+    """What was asked, as reviews keep it."""
+    if request.messages is not None:
+        return {"messages": [dict(message) for message in request.messages]}
+    return {"text": request.prompt if isinstance(request.prompt, str) else str(list(request.prompt or ()))}
 
 
 def _found(patterns: Sequence[re.Pattern[str]], text: str) -> str | None:
