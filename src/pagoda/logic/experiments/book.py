@@ -117,18 +117,16 @@ class ExperimentBook:
         """Let it run, for the first time or again. Raises ``Conflict`` where another one runs on the target."""
 
         async def change(session: AsyncSession) -> Experiment:
-            record = await _record(session, team, reference)
-            rival = await session.scalar(
-                select(ExperimentRecord.name).where(
-                    ExperimentRecord.team == team,
-                    ExperimentRecord.state == "running",
-                    ExperimentRecord.target_kind == record.target_kind,
-                    ExperimentRecord.target == record.target,
-                    ExperimentRecord.id != record.id,
-                )
-            )
-            if rival is not None:
-                raise Conflict(f"The experiment {rival!r} runs on {record.target!r} already; stop it first.")
+            record = await _record(session, team, reference, lock=False)
+            same = select(ExperimentRecord).where(
+                ExperimentRecord.team == team,
+                ExperimentRecord.target_kind == record.target_kind,
+                ExperimentRecord.target == record.target,
+            )  # all of them, so that two that are started at once do not both run
+            for rival in await session.scalars(same.order_by(ExperimentRecord.id).with_for_update()):
+                if rival.state == "running" and rival.id != record.id:
+                    raise Conflict(f"The experiment {rival.name!r} runs on {record.target!r} already; stop it first.")
+            await session.refresh(record)
             record.started = record.started or now()
             record.state, record.stopped = "running", None
             record.revision += 1

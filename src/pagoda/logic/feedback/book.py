@@ -18,6 +18,7 @@ from pagoda.core.runs.record import now
 from pagoda.core.storage.experiment_records import ExposureRecord, FeedbackRecord
 from pagoda.core.storage.records import ContentRecord, UsageRecord
 from pagoda.core.storage.store import Store
+from pagoda.core.storage.upsert import insertion
 from pagoda.core.types import new_id
 from pagoda.logic.experiments.assignment import Trial
 from pagoda.logic.experiments.book import Experiment, ExperimentBook
@@ -65,11 +66,11 @@ class FeedbackBook:
         row = saying.row()
 
         async def change(session: AsyncSession) -> tuple[FeedbackRecord, bool]:
+            fresh = {"id": new_id("fb"), "at": now(), "team": team, "subject": subject, "author": author, **row}
+            await session.execute(insertion(session, FeedbackRecord).values(fresh).on_conflict_do_nothing())
             same = (FeedbackRecord.team == team, FeedbackRecord.subject == subject, FeedbackRecord.author == author)
-            found = await session.scalar(select(FeedbackRecord).where(*same).with_for_update())
-            if found is None:
-                found = FeedbackRecord(id=new_id("fb"), at=now(), team=team, subject=subject, author=author, **row)
-                session.add(found)
+            found = (await session.scalars(select(FeedbackRecord).where(*same).with_for_update())).one()
+            if found.id == fresh["id"]:
                 return found, False
             if all(getattr(found, name) == value for name, value in row.items()):
                 return found, True
@@ -104,6 +105,7 @@ class FeedbackBook:
 
     async def content(self, team: str, request_id: str) -> ContentRecord | None:
         """What was said in a request, where ``log.content`` kept it."""
+        await self._settle()
         async with (await self._store()).read() as session:
             return await _content(session, team, request_id)
 

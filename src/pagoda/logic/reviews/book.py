@@ -18,6 +18,7 @@ from pagoda.core.errors import Conflict, InvalidRequest, NotFound
 from pagoda.core.runs.record import now
 from pagoda.core.storage.review_records import JudgementRecord, ReviewRecord
 from pagoda.core.storage.store import Store
+from pagoda.core.storage.upsert import insertion
 from pagoda.core.types import Json, new_id
 from pagoda.logic.reviews.words import Decision, Reason, State
 
@@ -82,23 +83,9 @@ class ReviewBook:
         """Put an answer into the queue; one that is there already gets one more reason, and text if it had none."""
 
         async def change(session: AsyncSession) -> Review:
+            await session.execute(insertion(session, ReviewRecord).values(_fresh(item)).on_conflict_do_nothing())
             same = (ReviewRecord.team == item.team, ReviewRecord.request_id == item.request_id)
-            record = await session.scalar(select(ReviewRecord).where(*same).with_for_update())
-            if record is None:
-                record = ReviewRecord(
-                    id=new_id("rev"),
-                    team=item.team,
-                    request_id=item.request_id,
-                    state="waiting",
-                    reasons={},
-                    held=item.held,
-                    needed=item.needed,
-                    model=item.model,
-                    prompt_version=item.prompt_version,
-                    created=now(),
-                    decided=None,
-                )
-                session.add(record)
+            record = (await session.scalars(select(ReviewRecord).where(*same).with_for_update())).one()
             record.reasons = {**record.reasons, item.reason: dict(item.detail)}
             if record.answer is None:
                 record.prompt = None if item.prompt is None else dict(item.prompt)
@@ -140,9 +127,13 @@ class ReviewBook:
                 waiting = waiting.where(ReviewRecord.id == review_id)
             taken = _taken(reviewer, moment)
             free = waiting.where(taken < ReviewRecord.needed, ~_has_judged(reviewer))
-            record = await session.scalar(
-                free.order_by(ReviewRecord.created, ReviewRecord.id).limit(1).with_for_update(skip_locked=True)
-            )
+            free = free.order_by(ReviewRecord.created, ReviewRecord.id).limit(1).with_for_update(skip_locked=True)
+            passed: list[str] = []
+            while (record := await session.scalar(free.where(ReviewRecord.id.not_in(passed)))) is not None:
+                # Somebody may have claimed it between the look and the lock; now that it is locked nobody does.
+                if await _others(session, record, reviewer, moment) < record.needed:
+                    break
+                passed.append(record.id)
             if record is None:
                 if review_id is not None:
                     raise Conflict(
@@ -170,10 +161,7 @@ class ReviewBook:
             if judgement is not None and judgement.decision is not None:
                 raise Conflict("You have judged this review already.", code="review_judged")
             if judgement is None or judgement.until <= moment:
-                others = await session.scalar(
-                    select(_taken(reviewer, moment)).where(ReviewRecord.id == record.id).select_from(ReviewRecord)
-                )
-                if (others or 0) >= record.needed:
+                if await _others(session, record, reviewer, moment) >= record.needed:
                     raise Conflict("Others have claimed this review; claim another one.", code="review_taken")
                 judgement = await _put(session, record, reviewer, moment, moment)
             judgement.decision, judgement.reason, judgement.at = ruling.decision, ruling.reason, moment
@@ -208,6 +196,22 @@ class ReviewBook:
             return await _reviews(session, records)
 
 
+def _fresh(item: Item) -> dict[str, Any]:
+    """The row of an item that is not in the queue yet, without its text and reason."""
+    return {
+        "id": new_id("rev"),
+        "team": item.team,
+        "request_id": item.request_id,
+        "state": "waiting",
+        "reasons": {},
+        "held": item.held,
+        "needed": item.needed,
+        "model": item.model,
+        "prompt_version": item.prompt_version,
+        "created": now(),
+    }
+
+
 def _settle(record: ReviewRecord, judgements: Sequence[JudgementRecord], moment: datetime) -> None:
     said = Counter(each.decision for each in judgements if each.decision is not None and not each.judge)
     if sum(said.values()) < record.needed:
@@ -233,6 +237,11 @@ def _taken(reviewer: str, moment: datetime) -> Any:
         .correlate(ReviewRecord)
         .scalar_subquery()
     )
+
+
+async def _others(session: AsyncSession, record: ReviewRecord, reviewer: str, moment: datetime) -> int:
+    count = select(_taken(reviewer, moment)).where(ReviewRecord.id == record.id).select_from(ReviewRecord)
+    return await session.scalar(count) or 0
 
 
 def _has_judged(reviewer: str) -> Any:
