@@ -127,10 +127,10 @@ class ReviewBook:
                 waiting = waiting.where(ReviewRecord.id == review_id)
             taken = _taken(reviewer, moment)
             free = waiting.where(taken < ReviewRecord.needed, ~_has_judged(reviewer))
-            free = free.order_by(ReviewRecord.created, ReviewRecord.id).limit(1).with_for_update(skip_locked=True)
+            free = free.order_by(ReviewRecord.created, ReviewRecord.id).limit(1).with_for_update()
             passed: list[str] = []
             while (record := await session.scalar(free.where(ReviewRecord.id.not_in(passed)))) is not None:
-                # Somebody may have claimed it between the look and the lock; now that it is locked nobody does.
+                # Somebody may have claimed it between the look and the lock; now that it is locked nobody can.
                 if await _others(session, record, reviewer, moment) < record.needed:
                     break
                 passed.append(record.id)
