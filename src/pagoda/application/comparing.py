@@ -23,7 +23,7 @@ from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Json
 from pagoda.logic.batches.work import Pace
 from pagoda.logic.evaluation.dataset import Source, digest_of, read_cases
-from pagoda.logic.evaluation.naming import Means, scorer_from
+from pagoda.logic.evaluation.naming import Means, check_scorer, scorer_from
 from pagoda.logic.evaluation.page import page, verdict_lines
 from pagoda.logic.evaluation.report import Report, make_report, report_json
 from pagoda.logic.evaluation.score import Case, Scorer
@@ -68,12 +68,11 @@ def prompt_entry(name: str, version: PromptVersion) -> dict[str, Json]:
     return {"name": name, "source": version.source, "version": version.version, "tenant": version.tenant}
 
 
-def begin(runs: Runs, plan: Plan) -> tuple[Run, str | None]:
-    """The run of a plan: the one that was begun before and did not end, or a new one; and from where to watch it."""
-    config = plan_json(plan)
-    before = next((run for run in runs.find(kind=KIND) if run.config == config and run.status != "done"), None)
+def begin(runs: Runs, kind: str, config: dict[str, Json]) -> tuple[Run, str | None]:
+    """The run of a config: the one that was begun before and did not end, or a new one; and from where to watch it."""
+    before = next((run for run in runs.find(kind=kind) if run.config == config and run.status != "done"), None)
     if before is None:
-        return runs.start(runs.create(KIND, config).id), None
+        return runs.start(runs.create(kind, config).id), None
     if before.status in ("created", "running") and before.process is not None:
         return before, None
     place = runs.place_now(before.id)
@@ -82,7 +81,7 @@ def begin(runs: Runs, plan: Plan) -> tuple[Run, str | None]:
 
 async def run_comparison(context: RunContext) -> Mapping[str, Json]:
     """Ask what was not asked yet, score what was not scored yet, and write the report."""
-    plan = _plan(context.config)
+    plan = plan_of(context.config)
     cases, trials = await asyncio.to_thread(_trials, plan, context)
 
     def tick(stage: str, done: int, total: int) -> None:
@@ -164,33 +163,37 @@ def check_plan(plan: Plan) -> int:
     """How many trials a plan has. Raises ``InvalidRequest`` for what can be seen before anything is asked."""
     if len({entry["name"] for entry in plan.prompts}) != len(plan.prompts):
         raise InvalidRequest("Two prompts have the same name in this comparison; write NAME=PROMPT for one of them.")
-    cases = read_cases(_source(plan))
-    variants = variants_of(_prompts(plan), plan.models, plan)
+    for text in plan.scorers:
+        check_scorer(text)
+    cases = read_cases(source_of(plan))
+    variants = variants_of(prompts_of(plan), plan.models, plan)
     for variant in variants:
-        known = {variable.name for variable in variant.version.prompt.variables}
-        for variable in variant.version.prompt.variables:
-            given = {*cases[0].values, *plan.values}
-            if variable.required and variable.name not in given:
+        known = {variable.name: variable for variable in variant.version.prompt.variables}
+        if unknown := sorted({*plan.data["columns"], *plan.values} - known.keys()):
+            raise InvalidRequest(f"{variant.name} has no variable {unknown[0]!r}; it has: {', '.join(known)}.")
+        for name in (name for name, variable in known.items() if variable.required):
+            if name not in {*cases[0].values, *plan.values}:
                 raise InvalidRequest(
-                    f"{plan.data['path']} has no column {variable.name!r}, which {variant.name} needs; it has: "
-                    f"{', '.join(map(str, cases[0].values))[:300]}. Use --map {variable.name}=COLUMN."
+                    f"{plan.data['path']} has no column {name!r}, which {variant.name} needs; it has: "
+                    f"{', '.join(map(str, cases[0].values))[:300]}. Use --map {name}=COLUMN."
                 )
-        if unknown := sorted({*plan.data["columns"], *plan.values} - known):
-            raise InvalidRequest(f"{variant.name} has no variable {unknown[0]!r}; it has: {', '.join(sorted(known))}.")
     return len(cases) * len(variants) * plan.repeats
 
 
-def _plan(config: Mapping[str, Json]) -> Plan:
+def plan_of(config: Mapping[str, Json]) -> Plan:
+    """The plan that a run keeps."""
     lists = {name: tuple(config[name]) for name in ("prompts", "models", "scorers")}
     return Plan(**{**config, **lists})
 
 
-def _source(plan: Plan) -> Source:
+def source_of(plan: Plan) -> Source:
+    """Its data."""
     given: dict[str, Any] = dict(plan.data)
     return Source(**given)
 
 
-def _prompts(plan: Plan) -> list[tuple[str, PromptVersion]]:
+def prompts_of(plan: Plan) -> list[tuple[str, PromptVersion]]:
+    """Its prompts, by the names in the report."""
     found = []
     for entry in plan.prompts:
         read = read_prompt(entry["source"], entry["name"], tenant=entry["tenant"])
@@ -199,12 +202,12 @@ def _prompts(plan: Plan) -> list[tuple[str, PromptVersion]]:
 
 
 def _trials(plan: Plan, context: RunContext) -> tuple[list[Case], Trials]:
-    source = _source(plan)
+    source = source_of(plan)
     if digest_of(source.path) != plan.digest:
         raise Conflict(f"{source.path} is not what it was when this comparison began; begin a new one.")
     cases = read_cases(source)
     context.checkpoints.mkdir(parents=True, exist_ok=True)
-    variants = variants_of(_prompts(plan), plan.models, plan)
+    variants = variants_of(prompts_of(plan), plan.models, plan)
     return cases, Trials(variants, cases, plan.repeats, context.checkpoints)
 
 

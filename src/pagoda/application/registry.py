@@ -14,4 +14,5 @@ def run_kinds() -> Mapping[str, RunTarget]:
     return {
         "batch": "pagoda.application.batching:run_batch",
         "comparison": "pagoda.application.comparing:run_comparison",
+        "improvement": "pagoda.application.improving:run_improvement",
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
 from pagoda.cli.prompts_compare import add_compare
+from pagoda.cli.prompts_improve import add_improve
 from pagoda.cli.prompts_use import add_use
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def register(commands: Any) -> None:
     """Add the command group."""
     group = commands.add_parser(
         "prompts",
-        help="prompts: list, show, render, run, diff, compare, import, export, label, rollback, history",
+        help="prompts: list, show, render, run, diff, compare, improve, import, export, label, rollback, history",
         description="Prompts as versioned data. PROMPT is a name, name@version, name@label, or a YAML file.",
         epilog="example: pagoda prompts run summarise --var text=@article.txt",
     )
@@ -44,6 +45,7 @@ def register(commands: Any) -> None:
     add("show", run_show, "show a prompt's file", "show summarise").add_argument("prompt", metavar="PROMPT")
     add_use(add)
     add_compare(add)
+    add_improve(add)
     diff = add("diff", run_diff, "show what changed between two prompts", "diff welcome@1 welcome@production")
     diff.add_argument("before", metavar="PROMPT")
     diff.add_argument("after", metavar="PROMPT")

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from pagoda.core.settings import Settings
 
 
-class _Add(Protocol):
+class Add(Protocol):
+    """Adds a command to ``pagoda prompts``."""
+
     def __call__(
         self, name: str, run: Callable[[argparse.Namespace], int], help_: str, example: str
-    ) -> argparse.ArgumentParser: ...
+    ) -> argparse.ArgumentParser:
+        """Its parser."""
+        ...
 
 
-def add_compare(add: _Add) -> None:
+def add_compare(add: Add) -> None:
     """Add the command to those of ``pagoda prompts``."""
     parser = add(
         "compare",
@@ -70,7 +74,7 @@ def run_compare(args: argparse.Namespace) -> int:
     """Compare."""
     import json
 
-    from pagoda.application.comparing import PAGE, REPORT, begin, check_plan
+    from pagoda.application.comparing import KIND, PAGE, REPORT, begin, check_plan, plan_json
     from pagoda.application.registry import run_kinds
     from pagoda.cli.runs import follow
     from pagoda.core.errors import InvalidRequest
@@ -79,10 +83,10 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise InvalidRequest("--repeats must be a whole number above 0.")
     settings = settings_from(args)
-    plan = _plan(args, settings)
+    plan = plan_from(args, settings)
     total = check_plan(plan)
     runs = Runs(settings, RunRegistry(run_kinds()))
-    run, after = begin(runs, plan)
+    run, after = begin(runs, KIND, plan_json(plan))
     if not args.json:
         sys.stderr.write(f"{total} questions, run {run.id}; stopped or killed, the same command goes on with it.\n")
     if run.status != "done":
@@ -92,7 +96,7 @@ def run_compare(args: argparse.Namespace) -> int:
             return status
     folder = settings.runs_directory / run.id / "artifacts"
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    page = _copied(folder / PAGE, args.report)
+    page = copied(folder / PAGE, args.report)
     if args.json:
         sys.stdout.write(json.dumps({"type": "result", "run": run.id, "page": page, **report}) + "\n")
         return 0
@@ -101,7 +105,8 @@ def run_compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(args: argparse.Namespace, settings: Settings) -> Plan:
+def plan_from(args: argparse.Namespace, settings: Settings) -> Plan:
+    """The plan that the command's words make."""
     import asyncio
 
     from pagoda.application.comparing import Plan, prompt_entry
@@ -185,7 +190,8 @@ def _short(text: str, reference: str) -> str:
     return Path(text).stem if text.endswith((".yaml", ".yml")) else reference
 
 
-def _copied(page: Path, wanted: str | None) -> str:
+def copied(page: Path, wanted: str | None) -> str:
+    """Where a report is, after it was copied to where it is wanted."""
     import shutil
 
     from pagoda.core.errors import InvalidRequest
@@ -200,39 +206,40 @@ def _copied(page: Path, wanted: str | None) -> str:
 
 
 def _show(report: Mapping[str, Any]) -> None:
-    """The table and the verdict."""
+    """The table, without the columns that have nothing to tell, and the verdict."""
     from rich.console import Console
     from rich.table import Table
 
+    rows = [_cells(row, report["currency"]) for row in report["variants"]]
+    shown = [name for name in rows[0] if name in _ALWAYS or any(row[name] not in ("0", "-", "") for row in rows)]
     table = Table(box=None, pad_edge=False)
-    for name in ("variant", "model"):
-        table.add_column(name)
-    for name in ("success", "95 %", "no answer", "unjudged", "errors", "flicker", "p50 s", "p95 s", "tokens", "cost"):
-        table.add_column(name, justify="right")
-    for row in report["variants"]:
-        table.add_row(*_cells(row, report["currency"]))
+    for name in shown:
+        table.add_column(name, justify="left" if name == "variant" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
     console = Console(markup=False, highlight=False)
     console.print(table)
     for line in report["verdict"]:
         console.print(line, soft_wrap=True)
 
 
-def _cells(row: Mapping[str, Any], currency: str) -> list[str]:
+_ALWAYS = ("variant", "success", "p50/p95 s", "tokens")
+
+
+def _cells(row: Mapping[str, Any], currency: str) -> dict[str, str]:
     from pagoda.service.limits.prices import spell_money
 
     first = row["scorers"][0]
     rate = first["rate"]
-    return [
-        row["name"],
-        row["model"],
-        "-" if rate is None else f"{100 * rate['value']:.1f} %",
-        "-" if rate is None else f"{100 * rate['low']:.1f}-{100 * rate['high']:.1f}",
-        str(row["unread"]),
-        str(first["could_not_judge"]),
-        str(row["errors"]),
-        "-" if row["flicker"] is None else f"{100 * row['flicker']:.1f} %",
-        "-" if row["p50"] is None else f"{row['p50']:.2f}",
-        "-" if row["p95"] is None else f"{row['p95']:.2f}",
-        f"{row['prompt_tokens'] + row['completion_tokens']:,}",
-        spell_money(row["cost"], currency),
-    ]
+    return {
+        "variant": row["name"],
+        "success": "-" if rate is None else f"{100 * rate['value']:.1f} %",
+        "95 %": "-" if rate is None else f"{100 * rate['low']:.1f}-{100 * rate['high']:.1f}",
+        "no answer": str(row["unread"]),
+        "unjudged": str(first["could_not_judge"]),
+        "errors": str(row["errors"]),
+        "flicker": "-" if row["flicker"] is None else f"{100 * row['flicker']:.1f} %",
+        "p50/p95 s": "-" if row["p50"] is None else f"{row['p50']:.2f}/{row['p95']:.2f}",
+        "tokens": f"{row['prompt_tokens'] + row['completion_tokens']:,}",
+        "cost": spell_money(row["cost"], currency) if row["cost"] else "",
+    }

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import ask_service, print_json, settings_from
+from pagoda.cli.prompts_compare import Add
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pagoda.logic.inference.joined import JoinedDoor
     from pagoda.logic.prompts.composing import Composed
     from pagoda.logic.prompts.prompt import Prompt, PromptVersion
 
 
-class _Add(Protocol):
-    def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], int], help_: str, example: str
-    ) -> argparse.ArgumentParser: ...
-
-
-def add_use(add: _Add) -> None:
+def add_use(add: Add) -> None:
     """Add both commands to those of ``pagoda prompts``."""
     rendering = add(
         "render", run_render, "show the messages that a model would get", "render maths --var problem='2 + 2?'"

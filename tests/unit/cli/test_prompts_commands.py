@@ -82,6 +82,26 @@ def test_wrong_use_is_told_in_a_sentence(
     assert said in run(capsys, *words, status=status)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("s.yaml", "--data", "data.jsonl"), "has no column 'text', which s needs; it has: sentence"),
+        (("s.yaml", "s.yaml", "--data", "data.jsonl"), "Two prompts have the same name"),
+        (("s.yaml", "--data", "data.jsonl", "--map", "text=words"), "line 1: there is no column 'words'"),
+        (("s.yaml", "--data", "data.jsonl", "--map", "words=sentence"), "has no variable 'words'"),
+        (("s.yaml", "--data", "data.jsonl", "--map", "text"), "write it as name=value"),
+        (("s.yaml", "--data", "data.jsonl", "--map", "text=sentence", "--scorer", "magic"), "no scorer 'magic'"),
+        (("s.yaml", "--data", "data.jsonl", "--repeats", "0"), "--repeats"),
+        (("s.yaml", "--data", "nothing.csv"), "cannot be read"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_asked(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    Path("data.jsonl").write_text('{"sentence": "x"}\n', encoding="utf-8")
+    assert said in run(capsys, "compare", *words, status=2)
+
+
 def test_nothing_is_kept_when_one_file_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.yaml").write_text("name: x\n", encoding="utf-8")
     assert "languages is missing" in run(capsys, "import", "s.yaml", "bad.yaml", status=2)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import orjson
 
@@ -30,10 +31,6 @@ from pagoda.logic.evaluation.judge import Judge
 from pagoda.logic.evaluation.overlap import bleu, rouge
 from pagoda.logic.evaluation.score import Scorer
 from pagoda.logic.evaluation.similarity import Similarity
-
-NAMES = ("exact", "contains", "regex", "numeric", "json", "bleu", "rouge", "rouge1", "rouge2", "rougeL")
-ASKING = ("similarity", "judge")
-"""Those that ask a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +72,11 @@ def scorer_from(text: str, means: Means) -> Scorer:
         f"There is no scorer {text[:80]!r}; use exact, contains, regex:PATTERN, numeric[:TOL], json[:FILE], bleu, "
         "rouge, similarity[:MIN], judge:CRITERIA or python:MODULE:FUNCTION."
     )
+
+
+def check_scorer(text: str) -> None:
+    """Refuse what names no scorer, before there is a door to ask. Raises ``InvalidRequest``."""
+    scorer_from(text, Means(door=cast(Inference, None), call=Call(), judge_model="", embedding_model=""))
 
 
 def _number(text: str, rest: str, default: float) -> float:

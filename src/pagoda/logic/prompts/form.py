@@ -177,6 +177,8 @@ class PromptForm(Strict):
     @model_validator(mode="after")
     def _check(self) -> PromptForm:
         for name in self.variables:
-            if not NAME.fullmatch(name) or name.startswith("_") or name in _RESERVED:
-                raise ValueError(f"{name!r} cannot name a variable; use letters, digits, underscores, no reserved word")
+            if name in _RESERVED:
+                raise ValueError(f"{name!r} cannot name a variable, since examples use that word; choose another")
+            if not NAME.fullmatch(name) or name.startswith("_"):
+                raise ValueError(f"{name!r} cannot name a variable; use letters, digits and underscores")
         return self

@@ -35,9 +35,10 @@ def page(report: Report, language: str = "en") -> str:
     """The whole page."""
     words = words_of(language)
     subtitle = words["subtitle"].format(variants=len(report.variants), cases=report.cases, repeats=report.repeats)
+    models = ", ".join(dict.fromkeys(row.model for row in report.variants))
     parts = [
         f"<h1>{escape(words['title'])}</h1>",
-        f'<p class="soft">{escape(subtitle)} · {escape(", ".join(report.scorers))}</p>',
+        f'<p class="soft">{escape(subtitle)} · {escape(", ".join(report.scorers))} · {escape(models)}</p>',
         _verdict(report, language),
         f"<h2>{escape(words['rates'])}</h2>",
         intervals(
@@ -99,7 +100,7 @@ def _pair_line(report: Report, pair: Pair, words: Words) -> str:
         "second": report.variants[pair.second].name,
         "low": f"{100 * interval.low:+.1f}",
         "high": f"{100 * interval.high:+.1f}",
-        "p": "< 0.0001" if pair.adjusted_p < 0.0001 else f"{pair.adjusted_p:.4f}",
+        "p": "< 0.0001" if pair.adjusted_p < 0.0001 else f"= {pair.adjusted_p:.4f}",
     }
     if pair.is_clear:
         direction = words["better"] if interval.value > 0 else words["worse"]
@@ -118,35 +119,35 @@ def _verdict(report: Report, language: str) -> str:
 
 
 def _table(report: Report, words: Words) -> str:
-    head = ["variant", "model", "rate", "interval", "unjudged", "unread", "errors", "flicker", "p50", "p95"]
-    head += ["prompt_tokens", "completion_tokens", "cost"]
-    cells = "".join(f"<th{'' if at < 2 else _NUMBER}>{escape(words[name])}</th>" for at, name in enumerate(head))
+    head = ["variant", "rate", "unjudged", "unread", "errors", "flicker", "p50", "p95", "prompt_tokens"]
+    head += ["completion_tokens", "cost"]
+    cells = "".join(f"<th{_NUMBER if at else ''}>{escape(words[name])}</th>" for at, name in enumerate(head))
     rows = []
     for row in report.variants:
         for place, scored in enumerate(row.scorers):
+            name = f"{row.name} · {scored.name}" if len(row.scorers) > 1 else row.name
             rate = scored.rate
-            several = f" · {scored.name}" if len(row.scorers) > 1 else ""
             values = [
-                "–" if rate is None else f"{100 * rate.value:.1f} %",
-                "–" if rate is None else f"{100 * rate.low:.1f}–{100 * rate.high:.1f}",
+                "–" if rate is None else f"{100 * rate.value:.1f} % ({100 * rate.low:.1f}…{100 * rate.high:.1f})",
                 str(scored.could_not_judge),
+                *(_figures(row, report.currency, words) if place == 0 else [""] * 8),
             ]
-            if place == 0:
-                values += [
-                    str(row.unread),
-                    str(row.errors),
-                    words["not_repeated"] if row.flicker is None else f"{100 * row.flicker:.1f} %",
-                    "–" if row.p50 is None else f"{row.p50:.2f}",
-                    "–" if row.p95 is None else f"{row.p95:.2f}",
-                    f"{row.prompt_tokens:,}",
-                    f"{row.completion_tokens:,}",
-                    spell_money(row.cost, report.currency),
-                ]
-            else:
-                values += [""] * 8
-            named = f"<td>{escape(row.name + several)}</td><td>{escape(row.model if place == 0 else '')}</td>"
-            rows.append(f"<tr>{named}{''.join(f'<td{_NUMBER}>{escape(value)}</td>' for value in values)}</tr>")
+            numbers = "".join(f"<td{_NUMBER}>{escape(value)}</td>" for value in values)
+            rows.append(f"<tr><td>{escape(name)}</td>{numbers}</tr>")
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _figures(row: VariantSummary, currency: str, words: Words) -> list[str]:
+    return [
+        str(row.unread),
+        str(row.errors),
+        words["not_repeated"] if row.flicker is None else f"{100 * row.flicker:.1f} %",
+        "–" if row.p50 is None else f"{row.p50:.2f}",
+        "–" if row.p95 is None else f"{row.p95:.2f}",
+        f"{row.prompt_tokens:,}",
+        f"{row.completion_tokens:,}",
+        spell_money(row.cost, currency),
+    ]
 
 
 _NUMBER = ' class="number"'

@@ -8,7 +8,7 @@ from html import escape
 
 from pagoda.logic.evaluation.statistics import Interval
 
-_WIDTH, _LEFT, _RIGHT, _ROW = 1000, 260, 120, 34
+_WIDTH, _LEFT, _RIGHT, _ROW = 1000, 220, 170, 34
 
 
 def intervals(rows: Sequence[tuple[str, Interval, bool]], bounds: tuple[float, float] | None) -> str:
