@@ -101,7 +101,7 @@ class LlamaCpp:
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> LlamaCppEngine:
         """Speak to a started child; its context is asked of it."""
         engine = LlamaCppEngine(model, url, key, room)
-        properties = await engine.request_json("GET", engine.root + "/props")
+        properties = await engine.ask_about_itself(engine.root + "/props")
         engine.context = properties["default_generation_settings"]["n_ctx"]
         return engine
 

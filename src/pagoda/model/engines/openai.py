@@ -101,6 +101,14 @@ class OpenAIEngine:
         """Close the connections."""
         await self.session.close()
 
+    async def ask_about_itself(self, address: str) -> dict[str, Any]:
+        """What a server that has just started says at ``address``; without an answer nobody will close us but we."""
+        try:
+            return await self.request_json("GET", address)
+        except BaseException:
+            await self.close()
+            raise
+
     # -- generation ---------------------------------------------------------------------------------------------------
 
     def generate(self, request: Generation) -> AsyncIterator[Event]:

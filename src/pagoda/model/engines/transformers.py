@@ -110,7 +110,7 @@ class Transformers:
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> TransformersEngine:
         """Speak to a started child; its context is asked of it."""
         engine = TransformersEngine(model, url, key, room)
-        engine.context = (await engine.request_json("GET", engine.root + "/health"))["context"]
+        engine.context = (await engine.ask_about_itself(engine.root + "/health"))["context"]
         return engine
 
 

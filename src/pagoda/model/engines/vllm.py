@@ -103,7 +103,7 @@ class Vllm:
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> VllmEngine:
         """Speak to a started server; its context is asked of it."""
         engine = VllmEngine(model, url, key, room)
-        models = await engine.request_json("GET", "/models")
+        models = await engine.ask_about_itself("/models")
         engine.context = models["data"][0]["max_model_len"]
         return engine
 
