@@ -24,6 +24,7 @@ NAMES = (
     "panels",
     "prompt_rendering",
     "prompt_comparison",
+    "experiments",
 )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pagoda.application.calibration import calibration_path
 from pagoda.application.counting import Counting, open_telemetry
 from pagoda.application.joining import find_or_start, hold_lease, wait_for_owner
+from pagoda.application.learning import Learning
 from pagoda.application.prompting import PromptRoom
 from pagoda.application.records import Records
 from pagoda.application.registry import run_kinds
@@ -84,6 +85,8 @@ class Platform:
         self._prompts = PromptRoom(self._records, settings)
         self.prompts = self._prompts.index
         self.contents = Recorder(settings.log, self.records)
+        self.learning = Learning(settings, self.telemetry, self._records, self._flush, lambda: self.inference)
+        self.prompts.chooser = self.learning.roster.version_of
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
         self.write_line: Callable[[bytes], None] | None = None
         self.internal_key = ""
@@ -111,6 +114,7 @@ class Platform:
     async def start(self) -> None:
         """Own the engines of this home, or join the process that does."""
         await self.keys.start()
+        await self.learning.start()
         await self.prompts.start()
         if not self._seated and await asyncio.to_thread(self._presence.claim):
             self.internal_key = secrets.token_urlsafe(32)
@@ -143,7 +147,7 @@ class Platform:
             self._routing.start()
             self._lifecycle = Lifecycle(self._supervisor, self.shelf.store.state, self.shelf.store.pull)
             self._preloading = asyncio.create_task(self._preload(self._supervisor))
-            self.inference = Door(self._service, self.contents)
+            self.inference = Door(self._service, self.contents, self.learning.watch)
             self.contents.start()
             return
         if self._seated:  # one of several workers: the captain starts the owner again
@@ -185,12 +189,8 @@ class Platform:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self._limiter is not None:
-            await self._limiter.close()
-        await self.keys.close()
-        await self.prompts.close()
-        await self.contents.close()
-        for part in (self._records, self._joined, self._cache, self._routing, self._supervisor):
+        writers = (self._limiter, self.keys, self.learning, self.prompts, self.contents)
+        for part in (*writers, self._records, self._joined, self._cache, self._routing, self._supervisor):
             if part is not None:
                 await part.close()
         self._presence.release()
@@ -229,11 +229,9 @@ class Platform:
         """The budget and what of it is set aside, bytes in each pool."""
         if self._joined is not None:
             return await self._joined.memory()
-        return (
-            {}
-            if self._supervisor is None
-            else {"budget": asdict(self._supervisor.budget), "held": asdict(self._supervisor.held)}
-        )
+        if self._supervisor is None:
+            return {}
+        return {"budget": asdict(self._supervisor.budget), "held": asdict(self._supervisor.held)}
 
     async def feature(self, reference: str) -> str:
         """Make a model, by id, path or hub's id, the default of its task; gives a line on the engine that runs it.
@@ -363,9 +361,14 @@ class Platform:
         """What was used, up to now where this process counts it; else up to what that one has written."""
         from pagoda.service.limits.report import Question, usage_report  # noqa: PLC0415  (it brings the database)
 
+        await self._flush()
+        return await usage_report(await self.records(), Question(**question), self.settings.prices.currency)
+
+    async def _flush(self) -> None:
+        """Write what this process holds of calls that are over."""
         if self._limiter is not None:
             await self._limiter.books.flush()
-        return await usage_report(await self.records(), Question(**question), self.settings.prices.currency)
+        await self.contents.flush()
 
     async def pools(self) -> list[dict[str, Any]]:
         """All pools with their replicas, as JSON."""

@@ -20,18 +20,38 @@ from pagoda.cli import (
     config,
     doctor,
     drain,
+    experiments,
     keys,
     logs,
     models,
     pools,
     prompts,
+    reviews,
     runs,
     serve,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
 
-_COMMANDS = (serve, drain, chat, doctor, models, pools, prompts, keys, batch, cache, logs, runs, bench, config, version)
+_COMMANDS = (
+    serve,
+    drain,
+    chat,
+    doctor,
+    models,
+    pools,
+    prompts,
+    keys,
+    batch,
+    cache,
+    logs,
+    experiments,
+    reviews,
+    runs,
+    bench,
+    config,
+    version,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

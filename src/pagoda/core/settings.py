@@ -253,6 +253,51 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experiments:
+    """``[experiments]``: how soon a change holds everywhere, and how often what was seen is written."""
+
+    refresh_seconds: float = setting(
+        0.5, "How often a process reads which experiments run, seconds.", low=0.05, high=60
+    )
+    write_seconds: float = setting(
+        0.5, "How often what was seen of experiments is written to the database, seconds.", low=0.05, high=60
+    )
+    adapt_seconds: float = setting(30.0, "How often adaptive experiments are shared out anew, seconds.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviews:
+    """``[reviews]``: which answers people are to look at, and how many people each."""
+
+    complaints: bool = setting(True, "Queue answers that feedback complains about (thumb down, or a correction).")
+    sample: float = setting(0.0, "Share of all answers that is queued at random.", low=0, high=1)
+    confidence: float = setting(
+        0.0,
+        "Mean probability of an answer's tokens below which it is queued, where requests ask for them.",
+        low=0,
+        high=1,
+    )
+    flag: tuple[str, ...] = setting((), "Regular expressions; answers in which one is found are queued.")
+    hold: tuple[str, ...] = setting(
+        (), "Regular expressions; answers in which one is found are held back until somebody approves them."
+    )
+    reviewers: int = setting(1, "People who judge each answer.", low=1, high=20)
+    claim_seconds: float = setting(600.0, "How long a claimed answer is kept for its reviewer, seconds.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """``[quality]``: answers scored off the request's path, into metrics."""
+
+    share: float = setting(0.0, "Share of all answers that is scored by rules.", low=0, high=1)
+    judge: str = setting("", "Model that scores them too, by id or alias; empty: rules alone.")
+    judge_share: float = setting(0.1, "Share of the scored answers that the judge sees.", low=0, high=1)
+    criteria: str = setting(
+        "The answer does what was asked, is correct, and is clear.", "What the judge is to look for, in any language."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """``[telemetry]``: what is told to monitoring."""
 
@@ -283,6 +328,9 @@ class Settings:
     prices: Prices = Prices()
     storage: Storage = Storage()
     log: Log = Log()
+    experiments: Experiments = Experiments()
+    reviews: Reviews = Reviews()
+    quality: Quality = Quality()
     telemetry: Telemetry = Telemetry()
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting that is not a default came from, by dotted key."""

@@ -18,7 +18,8 @@ from pagoda.core.ports import Inference
 from pagoda.core.runs import Runs
 from pagoda.core.settings import Settings
 from pagoda.core.types import PRIORITIES, CacheUse, CacheWish, Call, Event, Started
-from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, need_of
+from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, models_of, need_of
+from pagoda.interface.learning import Learning
 from pagoda.interface.sse import ClientGone
 from pagoda.interface.turnstile import Gate
 from pagoda.logic.prompts.composing import Composer
@@ -72,6 +73,11 @@ class Backstage(Protocol):
     """Who is inside, and whether the service is to end."""
     closing: asyncio.Event
     """Set when the service has begun to shut down: no new work is taken, and what only waits should end."""
+
+    @property
+    def learning(self) -> Learning:
+        """What is learnt from answers that were given."""
+        ...
 
     @property
     def files(self) -> FileShelf:
@@ -208,6 +214,17 @@ def _unit_of(request: Request) -> str | None:
 def on_behalf_of(call: Call, user: str | None) -> Call:
     """The call, with whom the client says it asks for."""
     return replace(call, user=user) if user else call
+
+
+def asked_model(stage: Backstage, request: Request, call: Call, name: str | None) -> ModelEntry:
+    """The model that a call asks to generate, or its variant's where an experiment is attached to that name.
+
+    Raises ``NotFound``.
+    """
+    among = models_of(request)
+    asked = stage.entry(name, "chat", among)
+    variant = stage.learning.roster.model_of(call, name or asked.id, among)
+    return asked if variant is None else stage.entry(variant, "chat", among)
 
 
 def _priority_of(request: Request) -> int:

@@ -10,7 +10,16 @@ from starlette.responses import Response
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Generation
 from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of, on_behalf_of, stream_headers
+from pagoda.interface.context import (
+    Answered,
+    Backstage,
+    Route,
+    asked_model,
+    backstage,
+    call_of,
+    on_behalf_of,
+    stream_headers,
+)
 from pagoda.interface.prompted import PROMPT_HEADER, with_prompt
 from pagoda.interface.render import ChunkWriter, chat_json, output_of, reasoning_of, sampling_of, stops_of
 from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
@@ -37,13 +46,12 @@ async def chat(
 ) -> Response:
     """Answer a conversation with text, streaming or whole."""
     call = on_behalf_of(call, body.user)
-    among = models_of(request)
     if body.prompt is not None:
-        find = lambda name: stage.entry(name, "chat", among).id  # noqa: E731
+        find = lambda name: stage.entry(name, "chat", models_of(request)).id  # noqa: E731
         body, call = await while_connected(
             request, with_prompt(body, body.prompt, call, stage.prompts, (stage.composer, find))
         )
-    model = stage.entry(body.model, "chat", among).id
+    model = asked_model(stage, request, call, body.model).id
     if not body.stream:
         answer = await while_connected(request, answer_chat(body, model, stage.inference, call))
         return _told(answer.response(), call)

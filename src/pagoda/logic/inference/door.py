@@ -35,6 +35,7 @@ from pagoda.core.types import (
 )
 from pagoda.logic.inference.output import check_output, check_schema
 from pagoda.logic.inference.reasoning import inline_reasoning, separate_reasoning
+from pagoda.logic.quality.watch import Watch
 from pagoda.service.contents.recorder import Recorder
 from pagoda.service.dispatch import ModelService
 
@@ -42,9 +43,10 @@ from pagoda.service.dispatch import ModelService
 class Door:
     """``Inference`` in process."""
 
-    def __init__(self, service: ModelService, contents: Recorder) -> None:
+    def __init__(self, service: ModelService, contents: Recorder, watch: Watch) -> None:
         self._service = service
         self._contents = contents
+        self._watch = watch
 
     def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
         """Stream an answer; one that breaks its demanded form ends with ``BadOutput`` instead of usage."""
@@ -55,7 +57,7 @@ class Door:
             if request.output.schema is not None:
                 check_schema(request.output.schema)
             events = _checked(events, request.n, request.output)
-        return self._contents.heard(events, request, call)
+        return self._watch.heard(self._contents.heard(events, request, call), request, call)
 
     def _answer(self, request: Generation, call: Call) -> AsyncIterator[Event]:
         """What the service gives, with the model's thinking where the request wants it."""
