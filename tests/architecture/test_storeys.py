@@ -30,6 +30,7 @@ READS_ENVIRONMENT = {
     "cli/doctor.py": "hands it to the checks",
     "application/client.py": "pagoda.connect() is a program's command line",
     "application/batching.py": "hands it to a service process that a run may start",
+    "application/evaluating.py": "hands it to a service process that a run may start",
     "model/engines/vllm_key.py": "runs inside vLLM's server, which can be told a secret in no other way",
     "service/process.py": "passes it on to engine processes",
 }

@@ -11,4 +11,7 @@ if TYPE_CHECKING:
 
 def run_kinds() -> Mapping[str, RunTarget]:
     """Kinds of run: the name that users see, and ``package.module:function``."""
-    return {"batch": "pagoda.application.batching:run_batch"}
+    return {
+        "batch": "pagoda.application.batching:run_batch",
+        "bfcl": "pagoda.application.evaluating:run_bfcl",
+    }

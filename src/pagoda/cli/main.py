@@ -20,6 +20,7 @@ from pagoda.cli import (
     config,
     doctor,
     drain,
+    eval,
     keys,
     logs,
     models,
@@ -30,7 +31,7 @@ from pagoda.cli import (
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
 
-_COMMANDS = (serve, drain, chat, doctor, models, pools, keys, batch, cache, logs, runs, bench, config, version)
+_COMMANDS = (serve, drain, chat, doctor, models, pools, keys, batch, cache, logs, runs, eval, bench, config, version)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from time import perf_counter
 
-from pagoda.core.types import Delta, Event, Finish, Started
+from pagoda.core.types import CallDelta, Delta, Event, Finish, Started
 
 
 class Note:
@@ -61,7 +61,7 @@ class Note:
 
     def take(self, event: Event) -> None:
         """An event of the answer passes."""
-        if isinstance(event, Delta):
+        if isinstance(event, Delta | CallDelta):
             if self.first is None:
                 self.first = perf_counter()
         elif isinstance(event, Started):

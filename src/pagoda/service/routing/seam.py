@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from pagoda.core.errors import Unavailable
-from pagoda.core.types import Delta, Detokenize, Event, Finish, Generation, Started, Tokenize, Usage
+from pagoda.core.types import CallDelta, Delta, Detokenize, Event, Finish, Generation, Started, Tokenize, Usage
 from pagoda.model.engines.contract import Engine
 from pagoda.model.engines.stop import StopCutter
 
@@ -30,6 +30,8 @@ class Told:
     frames: int = 0
     thought: bool = False
     """Whether thinking was told that the engine kept apart; no engine takes that back."""
+    called: bool = False
+    """Whether part of a tool call was told; no engine continues one."""
     pieces: list[str] = field(default_factory=list)
     started: bool = False
     held: list[Event] = field(default_factory=list)
@@ -40,10 +42,13 @@ class Told:
         """Whether any of the answer has been told."""
         return self.frames > 0
 
-    def note(self, event: Delta) -> None:
+    def note(self, event: Delta | CallDelta) -> None:
         """More was told."""
-        self.pieces.append(event.text)
         self.frames += 1
+        if isinstance(event, CallDelta):
+            self.called = True
+            return
+        self.pieces.append(event.text)
         self.thought = self.thought or bool(event.reasoning)
 
     def in_order(self, event: Event, pool: str) -> Sequence[Event]:
@@ -69,6 +74,8 @@ class Told:
             return "it has several choices"
         if self.request.output is not None:
             return "its form is constrained from its beginning"
+        if self.called:
+            return "it is in the middle of a tool call"
         return "the model was thinking" if self.thought else ""
 
 

@@ -1,0 +1,1 @@
+"""Evaluation: tasks, scorers, and what they say of a model."""
