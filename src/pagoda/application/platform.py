@@ -52,6 +52,7 @@ from pagoda.service.routing.steering import PoolOrder, Steering, open_steering
 from pagoda.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from pagoda.application.agenting import AgentDesk
     from pagoda.core.storage.store import Store
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
@@ -124,14 +125,9 @@ class Platform:
             self._limiter = open_limiter(self.settings, self.records, self.telemetry, self.keys)
             self._limiter.start()
             router = Router(self._supervisor, self.telemetry, self.settings.routing, check_generation)
+            access, admission = (self.keys, self._limiter), self.settings.admission
             self._service = ModelService(
-                self.shelf.catalog,
-                self._supervisor,
-                self.telemetry,
-                self._cache,
-                self.settings.admission,
-                (self.keys, self._limiter),
-                router,
+                self.shelf.catalog, self._supervisor, self.telemetry, self._cache, admission, access, router
             )
             self._routing = open_steering(self.settings, router, self._supervisor, self.shelf.catalog.refer)
             self._routing.start()
@@ -174,6 +170,8 @@ class Platform:
     async def stop(self) -> None:
         """End the engines, or leave the process that was joined."""
         self.closing.set()
+        if "desk" in self.__dict__:
+            await self.desk.close()
         await self.counting.close()
         for task in (self._lease, self._preloading, self._resumption):
             if task is not None:
@@ -222,11 +220,9 @@ class Platform:
         """The budget and what of it is set aside, bytes in each pool."""
         if self._joined is not None:
             return await self._joined.memory()
-        return (
-            {}
-            if self._supervisor is None
-            else {"budget": asdict(self._supervisor.budget), "held": asdict(self._supervisor.held)}
-        )
+        if self._supervisor is None:
+            return {}
+        return {"budget": asdict(self._supervisor.budget), "held": asdict(self._supervisor.held)}
 
     async def feature(self, reference: str) -> str:
         """Make a model, by id, path or hub's id, the default of its task; gives a line on the engine that runs it.
@@ -303,6 +299,13 @@ class Platform:
         from pagoda.logic.batches.ledger import Batches  # noqa: PLC0415
 
         return Batches(self.records, self.files, self.runs)
+
+    @cached_property
+    def desk(self) -> AgentDesk:
+        """Agents and their tools."""
+        from pagoda.application.agenting import AgentDesk  # noqa: PLC0415
+
+        return AgentDesk(self.settings, self.records, lambda: self.inference)
 
     async def _resume_batches(self) -> None:
         if await asyncio.to_thread(self.runs.find, kind="batch", status="interrupted", limit=1):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import pagoda
 from pagoda.cli import (
+    agents,
     batch,
     bench,
     cache,
@@ -27,11 +28,30 @@ from pagoda.cli import (
     pools,
     runs,
     serve,
+    tools,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
 
-_COMMANDS = (serve, drain, chat, doctor, models, pools, keys, batch, cache, logs, runs, eval, bench, config, version)
+_COMMANDS = (
+    serve,
+    drain,
+    chat,
+    doctor,
+    models,
+    pools,
+    keys,
+    agents,
+    tools,
+    batch,
+    cache,
+    logs,
+    runs,
+    eval,
+    bench,
+    config,
+    version,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

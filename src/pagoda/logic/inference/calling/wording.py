@@ -16,21 +16,32 @@ from pagoda.core.types import Message, ToolSpec
 Language: TypeAlias = Literal["en", "zh"]
 
 
+class Wording:
+    """The texts of a file of words: by language and name, with a version for all of them."""
+
+    def __init__(self, package: str, name: str = "wording.yaml") -> None:
+        text = files(package).joinpath(name).read_text(encoding="utf-8")
+        self._texts: Mapping[str, Any] = yaml.safe_load(text)
+        self.version = int(self._texts["version"])
+
+    def say(self, language: Language, what: str, **values: str) -> str:
+        """A text with its values filled in."""
+        return Template(self._texts[language][what]).substitute(values)
+
+
 @cache
-def _wording() -> Mapping[str, Any]:
-    text = files("pagoda.logic.inference.calling").joinpath("wording.yaml").read_text(encoding="utf-8")
-    found: Mapping[str, Any] = yaml.safe_load(text)
-    return found
+def _words() -> Wording:
+    return Wording("pagoda.logic.inference.calling")
 
 
 def version() -> int:
     """The version of the words, for records of what was measured with them."""
-    return int(_wording()["version"])
+    return _words().version
 
 
 def say(language: Language, what: str, **values: str) -> str:
     """A text of the wording with its values filled in."""
-    return Template(_wording()[language][what]).substitute(values)
+    return _words().say(language, what, **values)
 
 
 def language_of(messages: Sequence[Message]) -> Language:
