@@ -47,6 +47,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_json_flag(call)
     add_settings_flag(call)
     call.set_defaults(run=call_tool)
+    serving = commands.add_parser(
+        "serve",
+        help="offer the tools to MCP clients",
+        description="Offer the tools that need no approval to an MCP client, on standard input and output.",
+        epilog="example (the command that an MCP client is told):\n  pagoda tools serve --set tools.documents=docs",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_settings_flag(serving)
+    serving.set_defaults(run=serve_tools)
 
 
 def list_tools(args: argparse.Namespace) -> int:
@@ -97,6 +106,22 @@ def call_tool(args: argparse.Namespace) -> int:
     else:
         print(outcome.text())
     return 0 if outcome.error is None else 1
+
+
+def serve_tools(args: argparse.Namespace) -> int:
+    """``pagoda tools serve``."""
+    import asyncio
+
+    from pagoda.application.agenting import open_shelf_of_tools
+
+    async def serve() -> None:
+        from pagoda.interface.mcp import serve_stdio
+
+        async with open_shelf_of_tools(settings_from(args)) as shelf:
+            await serve_stdio(shelf)
+
+    asyncio.run(serve())
+    return 0
 
 
 def _arguments(tool: Tool, given: list[str]) -> dict[str, object]:
