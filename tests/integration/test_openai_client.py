@@ -15,7 +15,20 @@ from tests.services import process
 
 CHAT = "smollm2-135m-instruct"
 ASK: Any = [{"role": "user", "content": "Name three colours."}]
-TOOLS: Any = [{"type": "function", "function": {"name": "f"}}]
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+                "required": ["city"],
+            },
+        },
+    }
+]
 PERSON = {
     "type": "object",
     "properties": {
@@ -140,6 +153,23 @@ def test_models(client: openai.OpenAI) -> None:
     assert client.models.retrieve(CHAT).id == CHAT
 
 
+def test_a_model_without_a_tool_template_calls_tools_whole_and_streamed(client: openai.OpenAI) -> None:
+    asked: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    options: Any = {"model": CHAT, "tools": TOOLS, "temperature": 0, "max_tokens": 100}
+    answer = client.chat.completions.create(messages=asked, tool_choice="required", **options)
+    message = answer.choices[0].message
+    call: Any = (message.tool_calls or [])[0]
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments)["city"]
+    frames = list(client.chat.completions.create(messages=asked, tool_choice="required", stream=True, **options))
+    pieces = [piece for frame in frames for piece in frame.choices[0].delta.tool_calls or []]
+    assert "".join((piece.function and piece.function.arguments) or "" for piece in pieces) == call.function.arguments
+    assert frames[-1].choices[0].finish_reason == "tool_calls"
+    told: Any = [*asked, message, {"role": "tool", "tool_call_id": call.id, "content": "Sunny, 21 degrees."}]
+    after = client.chat.completions.create(messages=told, tool_choice="none", **options)
+    assert after.choices[0].message.content
+
+
 def test_each_error_has_the_right_class(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(model="gpt-9", messages=ASK)
@@ -148,12 +178,8 @@ def test_each_error_has_the_right_class(client: openai.OpenAI) -> None:
         client.chat.completions.create(model=CHAT, messages=ASK, temperature=9)
     assert hot.value.param == "temperature"
     with pytest.raises(openai.BadRequestError) as tools:
-        client.chat.completions.create(
-            model=CHAT,
-            messages=ASK,
-            tools=TOOLS,
-        )
-    assert tools.value.code == "unsupported_parameter"
+        client.chat.completions.create(model=CHAT, messages=ASK, tools=TOOLS, n=2)
+    assert tools.value.param == "n"
     with pytest.raises(openai.BadRequestError) as long:
         client.chat.completions.create(model=CHAT, messages=[{"role": "user", "content": "word " * 9000}])
     assert long.value.code == "context_length_exceeded"

@@ -23,6 +23,7 @@ from pagoda.application.learning import Learning
 from pagoda.application.prompting import PromptRoom
 from pagoda.application.records import Records
 from pagoda.application.registry import run_kinds
+from pagoda.application.statuses import statuses_of
 from pagoda.core.errors import Conflict, PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunRegistry, Runs
@@ -33,11 +34,10 @@ from pagoda.interface.turnstile import Gate
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
 from pagoda.logic.prompts.composing import Composer
-from pagoda.model.catalog.entry import ModelEntry, host_id
+from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.catalog.identity import ModelIdentities
 from pagoda.model.catalog.inspection import complete_entry
 from pagoda.model.catalog.opening import open_shelf
-from pagoda.model.catalog.store import FileState
 from pagoda.model.engines.choice import CATALOG_SAYS, choose_for
 from pagoda.service.cache.opening import open_cache, open_semantic
 from pagoda.service.cache.responses import ResponseCache
@@ -56,6 +56,7 @@ from pagoda.service.routing.steering import PoolOrder, Steering, open_steering
 from pagoda.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from pagoda.application.agenting import AgentDesk
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
@@ -134,14 +135,9 @@ class Platform:
             self._limiter = open_limiter(self.settings, self.records, self.telemetry, self.keys)
             self._limiter.start()
             router = Router(self._supervisor, self.telemetry, self.settings.routing, check_generation)
+            access, admission = (self.keys, self._limiter), self.settings.admission
             self._service = ModelService(
-                self.shelf.catalog,
-                self._supervisor,
-                self.telemetry,
-                self._cache,
-                self.settings.admission,
-                (self.keys, self._limiter),
-                router,
+                self.shelf.catalog, self._supervisor, self.telemetry, self._cache, admission, access, router
             )
             self._routing = open_steering(self.settings, router, self._supervisor, self.shelf.catalog.refer)
             self._routing.start()
@@ -184,6 +180,8 @@ class Platform:
     async def stop(self) -> None:
         """End the engines, or leave the process that was joined."""
         self.closing.set()
+        if "desk" in self.__dict__:
+            await self.desk.close()
         await self.counting.close()
         for task in (self._lease, self._preloading, self._resumption):
             if task is not None:
@@ -305,6 +303,13 @@ class Platform:
 
         return Batches(self.records, self.files, self.runs)
 
+    @cached_property
+    def desk(self) -> AgentDesk:
+        """Agents and their tools."""
+        from pagoda.application.agenting import AgentDesk  # noqa: PLC0415
+
+        return AgentDesk(self.settings, self.records, lambda: self.inference)
+
     async def _resume_batches(self) -> None:
         if await asyncio.to_thread(self.runs.find, kind="batch", status="interrupted", limit=1):
             await self.batches.resume_interrupted()
@@ -320,22 +325,8 @@ class Platform:
     async def models(self) -> Sequence[ModelStatus]:
         """All models with the state of their files and engines."""
         engines = await self.states()
-        files = await asyncio.to_thread(self._file_states)
-        return [self._status(entry, files_state, engines.get(host_id(entry))) for entry, files_state in files]
-
-    def _status(self, entry: ModelEntry, files: FileState, engine: Mapping[str, Any] | None) -> ModelStatus:
-        """The engine's state where there is one and files for it; else the files'."""
-        aliases = tuple(self.shelf.catalog.names_of(entry))
-        if self._lifecycle is not None and entry.id in self._lifecycle.pulling:
-            return ModelStatus(entry=entry, state="pulling", reason="", aliases=aliases)
-        if files.state in ("absent", "broken") and (engine is None or engine["state"] != "ready"):
-            return ModelStatus(entry=entry, state=files.state, reason=files.reason, aliases=aliases)
-        if engine is None:
-            return ModelStatus(entry=entry, state="unloaded", reason="", aliases=aliases)
-        return ModelStatus(entry=entry, state=engine["state"], reason=engine["reason"], aliases=aliases, engine=engine)
-
-    def _file_states(self) -> list[tuple[ModelEntry, FileState]]:
-        return [(entry, self.shelf.store.state(entry)) for entry in self.shelf.catalog.entries()]
+        pulling = () if self._lifecycle is None else self._lifecycle.pulling
+        return await asyncio.to_thread(statuses_of, self.shelf, engines, frozenset(pulling))
 
     async def states(self) -> dict[str, Any]:
         """Engine states by model id."""

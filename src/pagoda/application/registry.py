@@ -13,6 +13,7 @@ def run_kinds() -> Mapping[str, RunTarget]:
     """Kinds of run: the name that users see, and ``package.module:function``."""
     return {
         "batch": "pagoda.application.batching:run_batch",
+        "bfcl": "pagoda.application.evaluating:run_bfcl",
         "comparison": "pagoda.application.comparing:run_comparison",
         "improvement": "pagoda.application.improving:run_improvement",
     }

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import pagoda
 from pagoda.cli import (
+    agents,
     batch,
     bench,
     cache,
@@ -20,6 +21,7 @@ from pagoda.cli import (
     config,
     doctor,
     drain,
+    eval,
     experiments,
     keys,
     logs,
@@ -29,6 +31,7 @@ from pagoda.cli import (
     reviews,
     runs,
     serve,
+    tools,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
@@ -42,12 +45,15 @@ _COMMANDS = (
     pools,
     prompts,
     keys,
+    agents,
+    tools,
     batch,
     cache,
     logs,
     experiments,
     reviews,
     runs,
+    eval,
     bench,
     config,
     version,

@@ -298,6 +298,27 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """``[tools]``: what agents and callers of ``/api/v1/tools`` may have done."""
+
+    functions: tuple[str, ...] = setting(
+        (), "Python functions (or Tool objects) that are tools, as package.module:name."
+    )
+    documents: str = setting("", "Folder of text files in which the tool search looks; empty: no such tool.")
+    search_url: str = setting("", "SearXNG server that the tool search asks instead; its host must be allowed below.")
+    hosts: tuple[str, ...] = setting(
+        (), "Hosts that the tool http_get may ask, *.example.org for all below one; empty: no such tool."
+    )
+    private_hosts: tuple[str, ...] = setting(
+        (), "Of the operator's own network, hosts that tools may ask all the same."
+    )
+    openapi: dict[str, str] = setting({}, "OpenAPI documents (files) whose operations are tools, by a name for each.")
+    mcp: dict[str, str] = setting({}, "MCP servers whose tools may be called: a URL or a command line, by name.")
+    seconds: float = setting(30.0, "Longest time of one call, seconds.", low=0.1, high=3600)
+    characters: int = setting(20_000, "Longest result that a model is shown, characters.", low=100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """``[telemetry]``: what is told to monitoring."""
 
@@ -332,6 +353,7 @@ class Settings:
     reviews: Reviews = Reviews()
     quality: Quality = Quality()
     telemetry: Telemetry = Telemetry()
+    tools: Tools = Tools()
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting that is not a default came from, by dotted key."""
     pools: Mapping[str, PoolSettings] = field(default_factory=dict)

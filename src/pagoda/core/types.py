@@ -25,6 +25,7 @@ CacheUse: TypeAlias = Literal["hit", "miss", "bypass"]
 CacheWish: TypeAlias = Literal["default", "use", "refresh", "bypass", "only"]
 """``use`` takes and keeps answers that are drawn at random too, ``only`` never asks the engine."""
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+ToolMode: TypeAlias = Literal["auto", "none", "required"]
 Reasoning: TypeAlias = Literal["separate", "hidden", "inline"]
 """What becomes of the text by which a model thinks: a field of its own, nothing, or a part of the text as written."""
 
@@ -99,6 +100,28 @@ class OutputFormat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """A tool as models are told of it: its name, what it does, and the JSON Schema of its arguments (an object)."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Json] = field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolset:
+    """The tools that an answer may call, and whether it must."""
+
+    tools: tuple[ToolSpec, ...]
+    mode: ToolMode = "auto"
+    """``auto``: a call or text, as the model likes; ``required``: at least one call."""
+    only: str | None = None
+    """The one tool that must be called; it goes with ``required``."""
+    parallel: bool = True
+    """Whether there may be several calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """A request for text: exactly one of ``messages`` (chat) and ``prompt`` (plain text or token ids) is set."""
 
@@ -119,6 +142,8 @@ class Generation:
     """Completions only: the answer starts with the prompt."""
     reasoning: Reasoning = "separate"
     """Chat only: where a model that thinks before it answers puts that text."""
+    toolset: Toolset | None = None
+    """Chat only: the tools that the answer may call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +180,18 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDelta:
+    """More of tool call number ``place`` of choice ``index``; its first piece brings ``id`` and ``name``."""
+
+    index: int
+    place: int
+    arguments: str = ""
+    """A piece of the JSON text of the arguments."""
+    id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Choice ``index`` is complete."""
 
@@ -175,8 +212,8 @@ class Usage:
     """Of the completion's tokens, those spent on thinking, counted in the pieces that the engine sent."""
 
 
-Event: TypeAlias = Started | Delta | Finish | Usage
-"""A generation is ``Started``, then ``Delta`` and ``Finish`` in any order of choices, then ``Usage``."""
+Event: TypeAlias = Started | Delta | CallDelta | Finish | Usage
+"""A generation is ``Started``, then ``Delta``, ``CallDelta`` and ``Finish`` in any order of choices, then ``Usage``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from pagoda.interface.pages import pages_router
 from pagoda.interface.perimeter import Entrance, Limits, Loopback, SubPath
 from pagoda.interface.problems import install_problems, is_anthropic
 from pagoda.interface.routes import (
+    agents,
     batches,
     cache,
     chat,
@@ -71,6 +72,7 @@ _ROUTES = (
     tokens,
     files,
     batches,
+    agents,
     service,
     runs,
     cache,

@@ -33,6 +33,7 @@ from pagoda.service.telemetry import Telemetry
 
 if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.core.storage.store import Store
+    from pagoda.logic.agents.desk import Agents
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
@@ -53,6 +54,14 @@ class ModelStatus:
     aliases: tuple[str, ...]
     engine: Mapping[str, Any] | None = None
     """What is known of its engine (``pagoda.service.supervisor.HostState`` as JSON)."""
+
+
+class Desk(Protocol):
+    """Agents and their tools, opened when somebody needs them."""
+
+    async def agents(self) -> Agents:
+        """The agents. Raises ``InvalidRequest`` for a tool that settings name wrongly."""
+        ...
 
 
 class Backstage(Protocol):
@@ -105,6 +114,11 @@ class Backstage(Protocol):
     @property
     def book(self) -> KeyBook:
         """The keys as they are kept."""
+        ...
+
+    @property
+    def desk(self) -> Desk:
+        """Agents and their tools."""
         ...
 
     async def records(self) -> Store:

@@ -58,7 +58,7 @@ _TYPES = {
 }
 QUOTA = "insufficient_quota"
 UNSUPPORTED = frozenset(
-    {"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "audio", "prediction", "suffix"}
+    {"tools", "tool_choice", "parallel_tool_calls", "audio", "prediction", "suffix"}
     | {"reasoning_effort", "verbosity", "web_search_options", "tool_calls", "tool_call_id"}
     | {"effort", "container", "mcp_servers", "context_management", "inference_geo", "max_tool_calls", "moderation"}
     | {"prompt_cache_retention", "prompt_cache_options"}

@@ -9,9 +9,11 @@ from typing import Any
 
 from pagoda.core.types import (
     CacheUse,
+    CallDelta,
     Delta,
     Event,
     Finish,
+    FinishReason,
     OutputFormat,
     Reasoning,
     Sampling,
@@ -21,7 +23,7 @@ from pagoda.core.types import (
 )
 from pagoda.interface.schemas.shared import SamplingFields
 from pagoda.interface.sse import DONE, frame
-from pagoda.logic.inference.answer import Answer
+from pagoda.logic.inference.answer import Answer, Choice
 from pagoda.service.note import answer_id
 
 
@@ -114,20 +116,33 @@ def completion_logprobs(tokens: Sequence[TokenLogprob], offset: int = 0) -> dict
     }
 
 
-def chat_json(answer: Answer, *, logprobs: bool) -> dict[str, Any]:
-    """A whole chat answer."""
+def chat_json(answer: Answer, *, logprobs: bool, older_calls: bool = False) -> dict[str, Any]:
+    """A whole chat answer; tool calls in their older form if that is wanted."""
     choices = [
         {
             "index": index,
-            "message": {"role": "assistant", "content": choice.text, "refusal": None}
-            | ({"reasoning_content": choice.reasoning} if choice.reasoning else {}),
+            "message": _message_json(choice, older_calls),
             "logprobs": chat_logprobs(choice.logprobs) if logprobs else None,
-            "finish_reason": choice.finish,
+            "finish_reason": _finish_word(choice.finish, older_calls),
             **_stop_reason(choice.stop),
         }
         for index, choice in enumerate(answer.choices)
     ]
     return _whole("chat.completion", "chatcmpl", answer, choices, answer.usage)
+
+
+def _message_json(choice: Choice, older_calls: bool) -> dict[str, Any]:
+    calls = [call.message() for call in choice.calls]
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text or (None if calls else ""), "refusal": None}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if calls:
+        message |= {"function_call": calls[0]["function"]} if older_calls else {"tool_calls": calls}
+    return message
+
+
+def _finish_word(reason: FinishReason, older_calls: bool) -> str:
+    return "function_call" if older_calls and reason == "tool_calls" else reason
 
 
 def completion_json(answers: Sequence[Answer], *, logprobs: bool) -> dict[str, Any]:
@@ -166,8 +181,9 @@ def _whole(kind: str, prefix: str, answer: Answer, choices: list[dict[str, Any]]
 class ChunkWriter:
     """Turns events into the frames of a streamed answer; one a response, since all frames share an id."""
 
-    def __init__(self, *, chat: bool, logprobs: bool, include_usage: bool) -> None:
+    def __init__(self, *, chat: bool, logprobs: bool, include_usage: bool, older_calls: bool = False) -> None:
         self._chat = chat
+        self._older_calls = older_calls
         self._logprobs = logprobs
         self._include_usage = include_usage
         self._offsets: dict[int, int] = {}
@@ -204,13 +220,25 @@ class ChunkWriter:
         match event:
             case Delta(index, text, logprobs, reasoning):
                 return self._frame([self._delta(index + shift, text, logprobs, reasoning)])
+            case CallDelta(index):
+                shown = {"index": index + shift, "delta": self._call(event), "logprobs": None, "finish_reason": None}
+                return self._frame([shown])
             case Finish(index, reason, stop):
                 body: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}
-                body |= {"logprobs": None, "finish_reason": reason, **_stop_reason(stop)}
+                word = _finish_word(reason, self._older_calls)
+                body |= {"logprobs": None, "finish_reason": word, **_stop_reason(stop)}
                 return self._frame([{"index": index + shift, **body}])
             case Usage() if self._include_usage:
                 return self._frame([], usage=usage_json(event))
         return None
+
+    def _call(self, piece: CallDelta) -> dict[str, Any]:
+        """A piece of a tool call."""
+        function = ({"name": piece.name} if piece.name else {}) | {"arguments": piece.arguments}
+        if self._older_calls:
+            return {"function_call": function}
+        head = {"id": piece.id, "type": "function"} if piece.id else {}
+        return {"tool_calls": [{"index": piece.place, **head, "function": function}]}
 
     def text(self, index: int, text: str) -> bytes:
         """A frame of text that no event brought (an echoed prompt)."""

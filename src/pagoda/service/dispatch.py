@@ -362,3 +362,7 @@ def check_generation(request: Generation, engine: Engine) -> None:
         raise InvalidRequest(f"{engine.model.id} cannot continue a message.", param="continue_final_message")
     if request.sampling.logit_bias and not profile.logit_bias:
         raise InvalidRequest(f"{engine.model.id} takes no logit_bias.", param="logit_bias")
+    if request.toolset is not None and request.toolset.mode != "none" and not profile.tool_calls:
+        raise InvalidRequest(
+            f"The engine of {engine.model.id} takes no tools; its entry must not say so.", param="tools"
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from time import perf_counter
 
-from pagoda.core.types import Delta, Event, Finish, Started, new_id
+from pagoda.core.types import CallDelta, Delta, Event, Finish, Started, new_id
 
 OPENING = 200
 _OURS = "req-"
@@ -84,10 +84,10 @@ class Note:
 
     def take(self, event: Event) -> None:
         """An event of the answer passes."""
-        if isinstance(event, Delta):
+        if isinstance(event, Delta | CallDelta):
             if self.first is None:
                 self.first = perf_counter()
-            if self.trials is not None and len(self.opening) < OPENING:
+            if self.trials is not None and isinstance(event, Delta) and len(self.opening) < OPENING:
                 self.opening += event.text[:OPENING]
         elif isinstance(event, Started):
             self.model, self.cache = event.model, event.cache

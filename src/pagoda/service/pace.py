@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from pagoda.core.types import CacheUse, Delta, Event, Finish, Started, Usage
+from pagoda.core.types import CacheUse, CallDelta, Delta, Event, Finish, Started, Usage
 from pagoda.service.note import SLOT
 from pagoda.service.telemetry import Telemetry
 
@@ -38,7 +38,7 @@ class Pace:
 
     def note(self, event: Event) -> None:
         """An event passes."""
-        if isinstance(event, Delta):
+        if isinstance(event, Delta | CallDelta):
             now = perf_counter()
             if self._pieces == 0:
                 self._first = now

@@ -57,7 +57,7 @@ async def chat(
         return _told(answer.response(), call)
     wanted = _generation(body, model)
     include = body.stream_options is not None and body.stream_options.include_usage
-    writer = ChunkWriter(chat=True, logprobs=bool(body.logprobs), include_usage=include)
+    writer = ChunkWriter(chat=True, logprobs=bool(body.logprobs), include_usage=include, older_calls=body.older_calls)
     events = stage.inference.complete(wanted, call)
     first = await while_connected(request, anext(events, None))
     frames = writer.frames(events, first, wanted.n)
@@ -68,7 +68,8 @@ async def chat(
 async def answer_chat(body: ChatRequest, model: str, inference: Inference, call: Call) -> Answered:
     """The whole answer to a request."""
     answer = await collect(inference, _generation(body, model), call)
-    return Answered(chat_json(answer, logprobs=bool(body.logprobs)), answer.cache)
+    told = chat_json(answer, logprobs=bool(body.logprobs), older_calls=body.older_calls)
+    return Answered(told, answer.cache)
 
 
 def _told(response: Response, call: Call) -> Response:
@@ -90,4 +91,5 @@ def _generation(body: ChatRequest, model: str) -> Generation:
         output=output_of(body),
         continue_final=body.continue_final_message,
         reasoning=reasoning_of(include=body.include_reasoning, form=body.reasoning_format),
+        toolset=body.toolset(),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from pagoda.core.types import ToolMode, Toolset, ToolSpec
 from pagoda.interface.schemas.prompts import NamedPrompt
 from pagoda.interface.schemas.shared import Length, ModelName, SamplingFields, Shape, Strict, TokenUsage
 
@@ -18,21 +19,100 @@ class TextPart(Strict):
     text: str
 
 
+ToolName = Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
+
+
+class FunctionSpec(Strict):
+    """A function that the model may call."""
+
+    name: ToolName
+    description: str | None = Field(None, max_length=100_000)
+    parameters: dict[str, Any] | None = Field(None, description="JSON Schema of the arguments, an object.")
+    strict: bool | None = Field(None, description="Changes nothing: arguments are always checked.")
+
+    def plain(self) -> ToolSpec:
+        """The function as engines take it."""
+        given = {} if self.parameters is None else {"parameters": self.parameters}
+        return ToolSpec(name=self.name, description=self.description or "", **given)
+
+
+class ToolParameter(Strict):
+    """A tool."""
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class NamedFunction(Strict):
+    """A function by its name."""
+
+    name: ToolName
+
+
+class NamedTool(Strict):
+    """The one tool that must be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class FunctionCall(Strict):
+    """A function's name and its arguments, which are JSON text."""
+
+    name: ToolName
+    arguments: str
+
+
+class PastCall(Strict):
+    """A call of an earlier answer, as it came."""
+
+    id: str = Field(max_length=200)
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class ChatMessage(Strict):
     """One message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[PastCall] | None = Field(None, min_length=1, max_length=128)
+    function_call: FunctionCall | None = Field(None, description="The older form of a single call.")
+    tool_call_id: str | None = Field(None, max_length=200)
     name: str | None = Field(None, max_length=64)
     reasoning_content: str | None = Field(None, description="An earlier answer's thinking, for templates that show it.")
     refusal: None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> ChatMessage:
+        calls = self.tool_calls is not None or self.function_call is not None
+        if calls and self.role != "assistant":
+            raise ValueError("only an assistant's message makes tool calls")
+        if self.content is None and not calls:
+            raise ValueError("a message without tool calls needs content")
+        if (self.tool_call_id is None) == (self.role == "tool"):
+            raise ValueError("tool_call_id belongs to a message of the role tool, which needs it")
+        if self.role == "function" and not self.name:
+            raise ValueError("a message of the role function needs the function's name")
+        return self
+
     def plain(self) -> dict[str, Any]:
-        """The message as engines take it: text as one string, ``developer`` under its older name."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        message = {"role": "system" if self.role == "developer" else self.role, "content": text}
-        if self.name:
+        """The message as engines take it: text as one string, roles and calls in their newer form."""
+        parts = self.content or ""
+        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
+        role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
+        message: dict[str, Any] = {"role": role, "content": text}
+        if self.role == "function":
+            message["tool_call_id"] = self.name
+        elif self.name:
             message["name"] = self.name
+        if self.role == "tool":
+            message["tool_call_id"] = self.tool_call_id
+        if self.tool_calls:
+            message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+        elif self.function_call is not None:  # the older form has no ids: its result names the function
+            call = {"id": self.function_call.name, "type": "function", "function": self.function_call.model_dump()}
+            message["tool_calls"] = [call]
         if self.reasoning_content:
             message["reasoning_content"] = self.reasoning_content
         return message
@@ -58,6 +138,13 @@ class ChatRequest(SamplingFields):
     reasoning_format: Literal["auto", "deepseek", "none"] | None = Field(
         None, description="Extension: none leaves the model's thinking in the text, as it was written."
     )
+    tools: list[ToolParameter] | None = Field(None, min_length=1, max_length=128)
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = Field(None, description="false allows one call at most.")
+    functions: list[FunctionSpec] | None = Field(
+        None, min_length=1, max_length=128, description="The older form of tools."
+    )
+    function_call: Literal["auto", "none"] | NamedFunction | None = None
     store: Literal[False] | None = Field(None, description="Answers are not stored.")
     service_tier: Literal["auto", "default"] | None = None
     modalities: list[Literal["text"]] | None = None
@@ -86,9 +173,40 @@ class ChatRequest(SamplingFields):
             raise ValueError("reasoning_format none keeps the thinking that include_reasoning leaves out; give one")
         if self.continue_final_message and (not self.messages or self.messages[-1].role != "assistant"):
             raise ValueError("continue_final_message needs the last message to be the assistant's")
+        for older, newer in (("functions", "tools"), ("function_call", "tool_choice")):
+            if getattr(self, older) is not None and (self.tools is not None or getattr(self, newer) is not None):
+                raise ValueError(f"{older} is the older form of {newer}; give one")
+        for choice, offered in (
+            ("tool_choice", "tools"),
+            ("parallel_tool_calls", "tools"),
+            ("function_call", "functions"),
+        ):
+            if getattr(self, choice) is not None and not getattr(self, offered):
+                raise ValueError(f"{choice} needs {offered}")
         if self.add_generation_prompt not in (None, not self.continue_final_message):
             raise ValueError("add_generation_prompt must be the opposite of continue_final_message; leave it out")
         return self
+
+    @property
+    def older_calls(self) -> bool:
+        """Whether calls are wanted in their older form."""
+        return self.functions is not None
+
+    def toolset(self) -> Toolset | None:
+        """The tools that the answer may call."""
+        if self.older_calls:
+            tools = [function.plain() for function in self.functions or ()]
+            choice: Any = self.function_call
+            only = choice.name if isinstance(choice, NamedFunction) else None
+        else:
+            tools = [tool.function.plain() for tool in self.tools or ()]
+            choice = self.tool_choice
+            only = choice.function.name if isinstance(choice, NamedTool) else None
+        if not tools:
+            return None
+        mode: ToolMode = "required" if only is not None else choice or "auto"
+        parallel = self.parallel_tool_calls is not False and not self.older_calls
+        return Toolset(tools=tuple(tools), mode=mode, only=only, parallel=parallel)
 
 
 class LogprobEntry(Shape):
@@ -115,9 +233,11 @@ class AnswerMessage(Shape):
     """The model's message."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None = None
     reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
 
 
 class ChatChoice(Shape):
@@ -126,7 +246,7 @@ class ChatChoice(Shape):
     index: int
     message: AnswerMessage
     logprobs: ChoiceLogprobs | None
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+    finish_reason: Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
     stop_reason: str | None = None
 
 

@@ -27,7 +27,7 @@ REQUESTS: dict[str, type[Any]] = {
     "detokenize": types.Detokenize,
 }
 _EVENTS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (types.Started, types.Delta, types.Finish, types.Usage)
+    kind.__name__: kind for kind in (types.Started, types.Delta, types.CallDelta, types.Finish, types.Usage)
 }
 _adapters: dict[Any, TypeAdapter[Any]] = {}
 

@@ -33,6 +33,8 @@ from pagoda.core.types import (
     Tokenize,
     Tokens,
 )
+from pagoda.logic.inference.calling.calling import answer_with_tools, check_toolset, checked_calls
+from pagoda.logic.inference.calling.wording import tells_of_calls
 from pagoda.logic.inference.output import check_output, check_schema
 from pagoda.logic.inference.reasoning import inline_reasoning, separate_reasoning
 from pagoda.logic.quality.watch import Watch
@@ -52,12 +54,27 @@ class Door:
         """Stream an answer; one that breaks its demanded form ends with ``BadOutput`` instead of usage."""
         if (request.messages is None) == (request.prompt is None):
             raise InvalidRequest("Give either messages or a prompt.", param="messages")
-        events = self._answer(request, call)
-        if request.output is not None:
-            if request.output.schema is not None:
-                check_schema(request.output.schema)
-            events = _checked(events, request.n, request.output)
+        toolset = request.toolset
+        if toolset is None and not (request.messages and tells_of_calls(request.messages)):
+            events = self._formed(request, call)
+        elif request.messages is None:
+            raise InvalidRequest("Tools belong to a chat; give messages instead of a prompt.", param="tools")
+        elif not self._service.models.resolve(request.model).calls_tools:
+            events = answer_with_tools(self._formed, self._answer, request, call)
+        elif toolset is None or toolset.mode == "none":
+            events = self._formed(request, call)
+        else:
+            check_toolset(toolset)
+            events = checked_calls(self._formed(request, call), toolset)
         return self._watch.heard(self._contents.heard(events, request, call), request, call)
+
+    def _formed(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+        """The answer, checked against its demanded form."""
+        if request.output is None:
+            return self._answer(request, call)
+        if request.output.schema is not None:
+            check_schema(request.output.schema)
+        return _checked(self._answer(request, call), request.n, request.output)
 
     def _answer(self, request: Generation, call: Call) -> AsyncIterator[Event]:
         """What the service gives, with the model's thinking where the request wants it."""

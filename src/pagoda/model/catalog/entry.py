@@ -163,6 +163,8 @@ class ModelEntry:
     """The model's generation config (``temperature``, ``top_p``, ``top_k``, ``min_p``, ``repetition_penalty``)."""
     embedding: EmbeddingForm = EmbeddingForm()
     reasoning: ReasoningForm = ReasoningForm()
+    tools: Literal["", "native", "prompted"] = ""
+    """Whether its engine takes tools itself, or Pagoda asks for calls in constrained JSON; empty: by the engine."""
     aliases: tuple[str, ...] = ()
     """Other names this entry answers to, such as its Hugging Face id."""
     builtin: bool = False
@@ -173,6 +175,11 @@ class ModelEntry:
     """Comes with Pagoda, but is fetched or built only when named: large, or of use to few."""
     internal: bool = False
     """Only the raw material of derived entries: neither listed nor served."""
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether tools are passed on to the engine."""
+        return self.tools == "native" or (not self.tools and self.engine == "remote")
 
 
 def host_id(entry: ModelEntry) -> str:

@@ -31,6 +31,8 @@ class Profile:
     token_frames: bool = False
     """Whether a stream brings each token alone, so that its pieces tell how the text was split as it was drawn."""
     logit_bias: bool = True
+    tool_calls: bool = False
+    """Whether it takes tools and gives calls; where it does not, the logic storey asks for them in JSON."""
     adapters: bool = False
     """Whether adapters of the model can be loaded while it runs (``adopt``)."""
     unenforced_keywords: frozenset[str] = frozenset()

@@ -65,7 +65,7 @@ class FakeEngine(OpenAIEngine):
     def __init__(self, model: ModelEntry, url: str, key: str, room: Room) -> None:
         embeds = model.task == "embedding"
         continues = not (isinstance(model.source, Scripted) and model.source.script.get("stubborn"))
-        profile = Profile(generate=not embeds, embed=embeds, continue_final=continues)
+        profile = Profile(generate=not embeds, embed=embeds, continue_final=continues, tool_calls=model.calls_tools)
         super().__init__(model, url + "/v1", key, room, profile)
         self.root = url.rstrip("/")
 

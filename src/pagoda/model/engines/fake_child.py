@@ -5,6 +5,7 @@ A script is a JSON object. ``rules`` is a list tried in order: the first whose `
 rule or for all: ``first_seconds``, ``token_seconds``, ``fault`` (``cut``, ``hang``, ``garbage``, ``error``, ``exit``
 after ``fault_at`` tokens; ``status`` with ``status`` before any). ``slots``, for all, is how many requests are computed
 at once, the others waiting in the order in which they came. Tokens are words with the space before them.
+A rule with ``calls`` (each with ``name`` and ``arguments``, JSON text) answers a request that offers tools with them.
 An assistant message that is to be continued gets what is missing of the answer, as does, with ``continues``, a prompt
 that ends with the beginning of its ``text``; a ``stubborn`` engine says that it cannot continue messages.
 """
@@ -20,7 +21,7 @@ import re
 import sys
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -175,6 +176,8 @@ async def _write_choice(
     response: web.StreamResponse, state: FakeState, body: Mapping[str, Any], settings: Mapping[str, Any], index: int
 ) -> int:
     """Write one choice token by token, faults included; give the number of tokens."""
+    if settings.get("calls") and body.get("tools"):
+        return await _write_calls(response, settings["calls"], index)
     whole = _answer(body, settings, _prompt_of(body), index)
     begun = _begun(body, settings, whole)
     tokens = whole[begun:]
@@ -200,6 +203,19 @@ async def _write_choice(
     closing = _shape(body, index, "") | {"finish_reason": reason, "stop_reason": stopped}
     await response.write(_frame({"choices": [closing]}))
     return len(tokens[:limit])
+
+
+async def _write_calls(response: web.StreamResponse, calls: Sequence[Mapping[str, str]], index: int) -> int:
+    """Write tool calls, the arguments of each in two pieces; give the number of tokens."""
+    for place, call in enumerate(calls):
+        half = len(call["arguments"]) // 2
+        head = {"index": place, "id": f"call-fake-{place}", "type": "function"}
+        opening = head | {"function": {"name": call["name"], "arguments": call["arguments"][:half]}}
+        for piece in (opening, {"index": place, "function": {"arguments": call["arguments"][half:]}}):
+            told = {"index": index, "finish_reason": None, "delta": {"tool_calls": [piece]}}
+            await response.write(_frame({"choices": [told]}))
+    await response.write(_frame({"choices": [{"index": index, "finish_reason": "tool_calls", "delta": {}}]}))
+    return sum(len(pieces(call["arguments"])) for call in calls)
 
 
 async def _fail(response: web.StreamResponse, fault: str) -> None:

@@ -27,6 +27,7 @@ from pagoda.core.errors import (
     Unavailable,
 )
 from pagoda.core.types import (
+    CallDelta,
     Delta,
     Detokenize,
     Embed,
@@ -40,6 +41,7 @@ from pagoda.core.types import (
     Text,
     Tokenize,
     Tokens,
+    Toolset,
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
@@ -160,6 +162,8 @@ class OpenAIEngine:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if request.continue_final:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if request.toolset is not None:
+            body |= _tools_body(request.toolset)
         return "/chat/completions", body
 
     def sampling_body(self, request: Generation) -> dict[str, Any]:
@@ -199,6 +203,11 @@ class OpenAIEngine:
             if text or reasoning or logprobs:
                 reading.deltas += 1
                 yield Delta(index, text, logprobs, reasoning)
+            for piece in delta.get("tool_calls") or ():
+                reading.deltas += 1
+                function = piece.get("function") or {}
+                told = (function.get("arguments") or "", piece.get("id") or "", function.get("name") or "")
+                yield CallDelta(index, piece.get("index", 0), *told)
             if (reason := choice.get("finish_reason")) and index not in reading.finished:
                 reading.finished.add(index)
                 stop = choice.get("stop_reason")  # vLLM's word; Pagoda's own engines say it too
@@ -347,6 +356,21 @@ def _response_format(request: Generation) -> dict[str, Any]:
     if output is None or output.kind == "json_object":
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": output.name, "schema": output.schema, "strict": True}}
+
+
+def _tools_body(toolset: Toolset) -> dict[str, Any]:
+    """The parameters that tell of tools."""
+    if not toolset.tools:
+        return {}
+    choice: Any = toolset.mode
+    if toolset.only is not None:
+        choice = {"type": "function", "function": {"name": toolset.only}}
+    tools = [
+        {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.parameters}}
+        for t in toolset.tools
+    ]
+    body = {"tools": tools, "tool_choice": choice}
+    return body if toolset.parallel else body | {"parallel_tool_calls": False}
 
 
 def _vector(value: Any) -> bytes:

@@ -92,7 +92,11 @@ class Remote:
         if not isinstance(model.source, RemoteAddress):
             raise InvalidRequest(f"{model.id} names no remote address.")
         profile = Profile(
-            generate=model.task != "embedding", embed=model.task == "embedding", score=False, tokenize=False
+            generate=model.task != "embedding",
+            embed=model.task == "embedding",
+            score=False,
+            tokenize=False,
+            tool_calls=model.calls_tools,
         )
         engine = RemoteEngine(model, url, key, room, profile)
         engine.remote_name = model.source.model

@@ -121,6 +121,7 @@ class VllmEngine(OpenAIEngine):
             choices=room.parallel,
             top_logprobs=_TOP_LOGPROBS,
             unenforced_keywords=_LOOSE,
+            tool_calls=model.calls_tools,
         )
         super().__init__(model, url + "/v1", key, room, profile)
         self.root = url.rstrip("/")

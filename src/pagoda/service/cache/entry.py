@@ -18,13 +18,13 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from pagoda.core.types import Delta, Embeddings, Event, Finish, Started, TokenLogprob, Usage
+from pagoda.core.types import CallDelta, Delta, Embeddings, Event, Finish, Started, TokenLogprob, Usage
 
 Item: TypeAlias = Event | Embeddings
 """What an answer consists of: the events of a generation, or vectors."""
 Reason: TypeAlias = Literal["corrupt", "version", "foreign"]
 
-_KINDS: tuple[type[Any], ...] = (Started, Delta, Finish, Usage, Embeddings)
+_KINDS: tuple[type[Any], ...] = (Started, Delta, Finish, Usage, Embeddings, CallDelta)
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _FIELDS = {kind: [field.name for field in dataclasses.fields(kind)] for kind in _KINDS}
 _MARK = b"pgda"

@@ -13,7 +13,7 @@ import orjson
 
 from pagoda.core.errors import PagodaError, StoreError
 from pagoda.core.settings import Log
-from pagoda.core.types import Call, Delta, Event, Generation
+from pagoda.core.types import Call, CallDelta, Delta, Event, Generation
 from pagoda.service.contents.masking import masked
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Recorder:
                 async for event in source:
                     if isinstance(event, Delta):
                         said.append(event.text)
+                    elif isinstance(event, CallDelta):
+                        said.append(f"{event.name} {event.arguments}" if event.name else event.arguments)
                     yield event
             status = "ok"
         except PagodaError as error:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pagoda.core.errors import PagodaError
-from pagoda.core.types import Delta, Embeddings, Event, Scores, Started, Usage
+from pagoda.core.types import CallDelta, Delta, Embeddings, Event, Scores, Started, Usage
 from pagoda.service.limits.account import Amount
 from pagoda.service.limits.meter import Grant
 from pagoda.service.limits.purse import Purse
@@ -71,7 +71,7 @@ class Charge:
 
     def note(self, event: Event) -> None:
         """Take note of what an answer brings."""
-        if isinstance(event, Delta):
+        if isinstance(event, Delta | CallDelta):
             self._deltas += 1
         elif isinstance(event, Started):
             self._hit = event.cache == "hit"

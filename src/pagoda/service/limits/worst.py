@@ -33,6 +33,8 @@ def worst_generation(request: Generation, template_tokens: int, context: int | N
     """The bounds of a generation; ``template_tokens`` is what a chat template may add by itself."""
     if request.messages is not None:
         prompt = template_tokens + sum(_message_bytes(message) + MESSAGE_TOKENS for message in request.messages)
+        if request.toolset is not None:
+            prompt += len(orjson.dumps(request.toolset, default=dict))
     else:
         prompt = _length(request.prompt or "") + 1
     if context is not None and prompt > context:

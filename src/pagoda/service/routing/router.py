@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from pagoda.core.errors import ModelError, NotFound, PagodaError
 from pagoda.core.settings import Routing
-from pagoda.core.types import Delta, Event, Finish, Generation, Usage
+from pagoda.core.types import CallDelta, Delta, Event, Finish, Generation, Usage
 from pagoda.model.catalog.entry import ModelEntry, Pool, host_id
 from pagoda.model.engines.contract import Engine
 from pagoda.service.note import SLOT
@@ -139,7 +139,7 @@ class Router:
                             following = partial(anext, events, None)
                             while (event := await hear(following)) is not None:
                                 pulse.beat(monotonic())
-                                if isinstance(event, Delta):
+                                if isinstance(event, Delta | CallDelta):
                                     attempt.heard = True
                                     told.note(event)
                                     yield event

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from pagoda.core.errors import Unavailable
-from pagoda.core.types import Delta, Detokenize, Event, Finish, Generation, Started, Tokenize, Usage
+from pagoda.core.types import CallDelta, Delta, Detokenize, Event, Finish, Generation, Started, Tokenize, Usage
 from pagoda.model.engines.contract import Engine
 from pagoda.model.engines.stop import StopCutter
 
@@ -34,6 +34,8 @@ class Told:
     """Whether any of the answer has been told."""
     thought: bool = False
     """Whether thinking was told that the engine kept apart; no engine takes that back."""
+    called: bool = False
+    """Whether part of a tool call was told; no engine continues one."""
     pieces: list[str] = field(default_factory=list)
     """What the engines drew, piece by piece; a part of it may be held back, since a stop sequence may be beginning."""
     started: bool = False
@@ -48,10 +50,13 @@ class Told:
         """Nothing was told: what was drawn is drawn again."""
         self.pieces.clear()
 
-    def note(self, event: Delta) -> None:
+    def note(self, event: Delta | CallDelta) -> None:
         """More was told."""
-        self.shown += len(event.text)
         self.spoken = True
+        if isinstance(event, CallDelta):
+            self.called = True
+            return
+        self.shown += len(event.text)
         self.thought = self.thought or bool(event.reasoning)
 
     def in_order(self, event: Event, pool: str) -> Sequence[Event]:
@@ -77,6 +82,8 @@ class Told:
             return "it has several choices"
         if self.request.output is not None:
             return "its form is constrained from its beginning"
+        if self.called:
+            return "it is in the middle of a tool call"
         return "the model was thinking" if self.thought else ""
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagoda.core.errors import InvalidRequest
-from pagoda.core.types import Embed, Generation, OutputFormat, Sampling
+from pagoda.core.types import Embed, Generation, OutputFormat, Sampling, Toolset, ToolSpec
 from pagoda.model.catalog.entry import HubFiles, LocalPath, ModelEntry, Pool, RemoteAddress
 from pagoda.model.catalog.identity import ModelIdentities
 from pagoda.model.catalog.record import Record, write_record
@@ -50,6 +50,15 @@ outputs = st.none() | st.builds(
     name=st.text(max_size=5),
     schema=st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
 )
+toolsets = st.none() | st.builds(
+    Toolset,
+    tools=st.lists(st.builds(ToolSpec, name=st.text(max_size=5), description=st.text(max_size=5)), max_size=2).map(
+        tuple
+    ),
+    mode=st.sampled_from(["auto", "none", "required"]),
+    only=st.none() | st.text(max_size=5),
+    parallel=st.booleans(),
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.text(max_size=5),
     "messages": st.none() | messages,
@@ -63,6 +72,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "continue_final": st.booleans(),
     "echo": st.booleans(),
     "reasoning": st.sampled_from(["separate", "hidden", "inline"]),
+    "toolset": toolsets,
 }
 EMBED_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.text(max_size=5),

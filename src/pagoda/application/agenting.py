@@ -1,0 +1,90 @@
+"""Agents and tools wired together: for the service (``Platform.agents``) and for commands of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pagoda.application.client import home_door
+from pagoda.core.ports import Inference
+from pagoda.core.settings import Settings
+from pagoda.core.storage.store import Store, open_store
+from pagoda.logic.agents.desk import Agents
+from pagoda.logic.tools.shelf import Toolshelf, open_toolshelf
+
+
+class AgentDesk:
+    """Agents with their tools, opened when somebody needs them."""
+
+    def __init__(
+        self, settings: Settings, store: Callable[[], Awaitable[Store]], inference: Callable[[], Inference]
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._inference = inference
+        self._agents: Agents | None = None
+        self._exit = AsyncExitStack()
+        self._opening = asyncio.Lock()
+
+    async def agents(self) -> Agents:
+        """The agents. Raises ``PagodaError`` for a tool that settings name wrongly."""
+        async with self._opening:
+            if self._agents is None:
+                async with AsyncExitStack() as exit:
+                    self._agents = Agents(self._store, self._inference, await _shelf(self._settings, exit))
+                    self._exit = exit.pop_all()
+        return self._agents
+
+    async def close(self) -> None:
+        """Stop the work (it can be resumed), and leave the servers of tools."""
+        if self._agents is not None:
+            await self._agents.close()
+        await self._exit.aclose()
+
+
+@asynccontextmanager
+async def open_shelf_of_tools(settings: Settings) -> AsyncIterator[Toolshelf]:
+    """The tools alone, for the length of the block."""
+    async with AsyncExitStack() as exit:
+        yield await _shelf(settings, exit)
+
+
+@asynccontextmanager
+async def home_agents(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Agents]:
+    """The agents of this home in this process; its service answers for the models, and is started if need be."""
+    async with AsyncExitStack() as exit:
+        store = await exit.enter_async_context(open_store(settings))
+        door = await exit.enter_async_context(home_door(settings, environment))
+
+        async def records() -> Store:
+            return store
+
+        desk = AgentDesk(settings, records, lambda: door)
+        exit.push_async_callback(desk.close)
+        yield await desk.agents()
+
+
+@asynccontextmanager
+async def home_records(settings: Settings) -> AsyncIterator[Agents]:
+    """The agents as they are written down, for commands that need no model."""
+    async with open_store(settings) as store:
+
+        async def records() -> Store:
+            return store
+
+        def nobody() -> Inference:
+            raise RuntimeError("no model is asked here")
+
+        yield Agents(records, nobody, Toolshelf(()))
+
+
+async def _shelf(settings: Settings, exit: AsyncExitStack) -> Toolshelf:
+    more = []
+    if settings.tools.mcp:
+        from pagoda.logic.tools.mcp import open_server  # noqa: PLC0415  (it brings the SDK, which is an extra)
+
+        for name, address in settings.tools.mcp.items():
+            server = await exit.enter_async_context(open_server(name, address))
+            more += server
+    return await asyncio.to_thread(open_toolshelf, settings.tools, more)

@@ -1,0 +1,56 @@
+"""Pagoda as an MCP server: its tools for any MCP client, over stdio (the extra ``mcp``).
+
+Tools that need approval are not offered, since nobody of ours could be asked. What a client calls is checked, bounded
+in time and length, and fails in words, as everywhere. Not here: using other servers (``pagoda.logic.tools.mcp``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pagoda
+from pagoda.core.errors import InvalidRequest, NotFound
+from pagoda.core.types import new_id
+from pagoda.logic.tools.performing import perform
+from pagoda.logic.tools.shelf import Toolshelf
+from pagoda.logic.tools.tool import Occasion, Tool
+
+try:
+    from mcp import types
+    from mcp.server.lowlevel import Server
+    from mcp.server.stdio import stdio_server
+except ImportError as error:
+    raise InvalidRequest("Serving MCP needs the extra mcp: python -m pip install 'pagoda-llm[mcp]'.") from error
+
+
+def build_mcp(shelf: Toolshelf) -> Server[Any]:
+    """The server over the tools of a shelf."""
+    offered = {tool.name: tool for tool in shelf.all() if not tool.needs_approval}
+
+    async def list_tools(context: Any, parameters: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        del context, parameters
+        return types.ListToolsResult(tools=[_described(tool) for tool in offered.values()])
+
+    async def call_tool(context: Any, parameters: types.CallToolRequestParams) -> types.CallToolResult:
+        del context
+        if (tool := offered.get(parameters.name)) is None:
+            raise NotFound(f"There is no tool {parameters.name[:100]!r}; there are: {', '.join(offered)}.")
+        outcome = await perform(tool, dict(parameters.arguments or {}), Occasion(key=new_id("mcp")))
+        text = types.TextContent(type="text", text=outcome.error or outcome.text())
+        return types.CallToolResult(content=[text], is_error=outcome.error is not None)
+
+    return Server("pagoda", version=pagoda.__version__, on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+async def serve_stdio(shelf: Toolshelf) -> None:
+    """Serve on standard input and output until the client closes them."""
+    server = build_mcp(shelf)
+    async with stdio_server() as (incoming, outgoing):
+        await server.run(incoming, outgoing, server.create_initialization_options())
+
+
+def _described(tool: Tool) -> types.Tool:
+    hints = types.ToolAnnotations(read_only_hint=tool.read_only, idempotent_hint=tool.repeatable)
+    return types.Tool(
+        name=tool.name, description=tool.description, input_schema=dict(tool.parameters), annotations=hints
+    )

@@ -1,0 +1,200 @@
+"""The desk where agents are begun, watched, approved, resumed and cancelled; the work is a task of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pagoda.core.errors import Conflict, InvalidRequest, PagodaError
+from pagoda.core.ports import Inference
+from pagoda.core.storage.store import Store
+from pagoda.core.types import Call
+from pagoda.logic.agents.events import events_of
+from pagoda.logic.agents.journal import AgentRun, Journal
+from pagoda.logic.agents.plan import AgentPlan
+from pagoda.logic.agents.work import Ending, Work
+from pagoda.logic.tools.shelf import Toolshelf
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+_LOOKS_A_BEAT = 6
+
+
+@dataclass(slots=True)
+class _AtWork:
+    """A run that this process works on."""
+
+    task: asyncio.Task[None]
+    cancelled: bool = False
+
+
+class Agents:
+    """The agents of this home, as this process sees them."""
+
+    def __init__(
+        self, store: Callable[[], Awaitable[Store]], inference: Callable[[], Inference], tools: Toolshelf
+    ) -> None:
+        self._journal = Journal(store)
+        self._inference = inference
+        self.tools = tools
+        self._at_work: dict[str, _AtWork] = {}
+        self._changes: dict[str, asyncio.Event] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    async def begin(self, plan: AgentPlan, call: Call) -> AgentRun:
+        """A new run, at work. Raises ``NotFound`` for a tool that there is not."""
+        if not plan.task.strip():
+            raise InvalidRequest("There is no task.", param="task")
+        self.tools.choose((*plan.tools, *plan.approve))
+        run = await self._journal.create(call.tenant, plan)
+        await self._start(run, call)
+        return run
+
+    async def resume(self, run_id: str, call: Call, *, tenant: str | None) -> AgentRun:
+        """Go on with a run. Raises ``Conflict`` when it has ended, is at work, or waits for an approval."""
+        run = await self._journal.get(tenant, run_id)
+        if run.status == "waiting" and await self.waits(run_id):
+            raise Conflict(f"The agent run {run_id} waits for approval of a call; approve or refuse it.")
+        await self._start(run, call)
+        return await self._journal.get(tenant, run_id)
+
+    async def decide(
+        self, run_id: str, place: int | None, *, approve: bool, by: str, reason: str = "", tenant: str | None
+    ) -> Sequence[int]:
+        """Approve or refuse what waits in a run; the run goes on when it is resumed."""
+        await self._journal.get(tenant, run_id)
+        places = await self._journal.decide(run_id, place, approve=approve, by=by, reason=reason)
+        self._note_change(run_id)
+        return places
+
+    async def waits(self, run_id: str) -> bool:
+        """Whether a call of a run waits for approval."""
+        return any(step.state == "waiting" for step in await self._journal.steps(run_id))
+
+    async def cancel(self, run_id: str, *, tenant: str | None) -> AgentRun:
+        """Stop a run, and the tool that it is calling."""
+        await self._journal.get(tenant, run_id)
+        await self._journal.cancel(run_id)
+        if (mine := self._at_work.get(run_id)) is not None:
+            mine.cancelled = True
+            mine.task.cancel()
+            await asyncio.wait((mine.task,))
+        self._note_change(run_id)
+        return await self._journal.get(tenant, run_id)
+
+    async def get(self, run_id: str, *, tenant: str | None) -> AgentRun:
+        """A run. Raises ``NotFound``."""
+        return await self._journal.get(tenant, run_id)
+
+    async def find(self, *, tenant: str | None, limit: int = 100) -> list[AgentRun]:
+        """Runs, newest first."""
+        return await self._journal.find(tenant, limit)
+
+    async def events(self, run_id: str, *, tenant: str | None, follow: bool = True) -> AsyncIterator[dict[str, Any]]:
+        """Everything that happened in a run, then what happens until it ends or waits; without a model.
+
+        With ``follow`` false what has happened so far.
+        """
+        run = await self._journal.get(tenant, run_id)
+        yield {"type": "run.begun", "run": run_id, "task": run.plan.task, "model": run.plan.model}
+        told: dict[int, int] = {}
+        change = self._changes.setdefault(run_id, asyncio.Event())
+        while True:
+            change.clear()
+            run = await self._journal.get(tenant, run_id)
+            for step in await self._journal.steps(run_id):
+                events = events_of(step)
+                for event in events[told.get(step.place, 0) :]:
+                    yield event
+                told[step.place] = max(len(events), told.get(step.place, 0))
+            at_rest = run.ended or run.status in ("waiting", "interrupted")
+            if (at_rest and run_id not in self._at_work) or not follow:
+                if run_id not in self._at_work:
+                    self._changes.pop(run_id, None)
+                yield {"type": f"run.{run.status}", "run": run_id, "answer": run.answer, "limited": run.limited} | (
+                    {"error": run.error} if run.error else {}
+                )
+                return
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):  # another process may be at work on it
+                    await change.wait()
+            except TimeoutError:
+                continue
+
+    async def wait(self, run_id: str, *, tenant: str | None) -> AgentRun:
+        """The run when this process works on it no longer."""
+        if (mine := self._at_work.get(run_id)) is not None:
+            await asyncio.wait((mine.task,))
+        return await self._journal.get(tenant, run_id)
+
+    async def close(self) -> None:
+        """Stop all work; it can be resumed."""
+        tasks = [each.task for each in self._at_work.values()]
+        for task in tasks:
+            task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+            tasks.append(self._watching)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _start(self, run: AgentRun, call: Call) -> None:
+        await self._journal.take(run.id)
+        self._changes.setdefault(run.id, asyncio.Event())
+        task = asyncio.create_task(self._perform(run, call), name=f"agent-{run.id}")
+        self._at_work[run.id] = _AtWork(task)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch(), name="agents-watch")
+
+    async def _perform(self, run: AgentRun, call: Call) -> None:
+        """Work, and write down how it ended, whatever happens."""
+        try:
+            ending = await self._work(run, call)
+            await self._journal.leave(run.id, ending.status, answer=ending.answer, limited=ending.limited)
+        except asyncio.CancelledError:
+            mine = self._at_work[run.id]
+            await asyncio.shield(self._leave(run.id, "cancelled" if mine.cancelled else "interrupted"))
+        except PagodaError as error:
+            await self._leave(run.id, "failed" if not error.retryable else "interrupted", error.message)
+        except Exception:
+            logger.exception("the agent run %s failed unexpectedly", run.id)
+            await self._leave(run.id, "failed", "Pagoda failed unexpectedly; its log says more.")
+        finally:
+            del self._at_work[run.id]
+            self._note_change(run.id)
+            self._changes.pop(run.id, None)
+
+    async def _work(self, run: AgentRun, call: Call) -> Ending:
+        tools = self.tools.choose(run.plan.tools)
+        changed = self._changes[run.id].set
+        work = Work(run.id, run.plan, tools, self._inference(), self._journal, call, changed)
+        return await work.perform()
+
+    async def _leave(self, run_id: str, status: str, error: str | None = None) -> None:
+        try:
+            await self._journal.leave(run_id, status, error=error)
+        except PagodaError as fault:  # another process has it, or the records are away: it is found as interrupted
+            logger.warning("the agent run %s could not be left: %s", run_id, fault.message)
+
+    async def _watch(self) -> None:
+        """While there is work: show that it goes on, and stop what somebody wants stopped."""
+        looks = 0
+        while self._at_work:
+            await asyncio.sleep(_LOOK_SECONDS)
+            looks += 1
+            try:
+                for run_id in await self._journal.unwanted(list(self._at_work)):
+                    if (mine := self._at_work.get(run_id)) is not None:
+                        mine.cancelled = True
+                        mine.task.cancel()
+                if looks % _LOOKS_A_BEAT == 0:
+                    await self._journal.beat(list(self._at_work))
+            except PagodaError as error:
+                logger.warning("the runs of agents cannot be watched: %s", error.message)
+
+    def _note_change(self, run_id: str) -> None:
+        if (change := self._changes.get(run_id)) is not None:
+            change.set()

@@ -1,0 +1,70 @@
+"""``pagoda eval run bfcl`` as a program, over a scripted model and items of our own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pagoda.model.catalog.entry_file import write_entry
+from tests.services import fake_model
+
+TOOL = {
+    "name": "book",
+    "description": "Book a room.",
+    "parameters": {"type": "dict", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+FILES: dict[str, list[dict[str, Any]]] = {
+    "simple_python.jsonl": [
+        {"id": "s1", "question": [[{"role": "user", "content": "a room in rome"}]], "function": [TOOL]},
+        {"id": "s2", "question": [[{"role": "user", "content": "a room in oslo"}]], "function": [TOOL]},
+    ],
+    "simple_python.answers.jsonl": [
+        {"id": "s1", "ground_truth": [{"book": {"city": ["Rome"]}}]},
+        {"id": "s2", "ground_truth": [{"book": {"city": ["Bergen"]}}]},
+    ],
+}
+RULES = [
+    {"contains": "rome", "text": '```json\n{"name": "book", "arguments": {"city": "Rome"}}\n```'},
+    {"contains": "oslo", "text": '{"name": "book", "arguments": {"city": "Oslo"}}'},
+]
+
+
+def pagoda(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PAGODA_HOME": str(home),
+        "PAGODA_MODELS_DIRECTORY": str(home / "models"),
+        "PATH": "",
+        "HOME": str(home),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "pagoda", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_items_are_asked_counted_and_not_asked_again(tmp_path: Path) -> None:
+    data, entries = tmp_path / "bfcl", tmp_path / "home" / "models" / "entries"
+    data.mkdir()
+    entries.mkdir(parents=True)
+    for name, rows in FILES.items():
+        (data / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (entries / "scripted.yaml").write_text(write_entry(fake_model("scripted", rules=RULES)), encoding="utf-8")
+    words = ("eval", "run", "bfcl", "--data", str(data), "--model", "scripted", "--categories", "simple_python")
+    done = pagoda(tmp_path / "home", *words, "--mode", "unconstrained", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout[done.stdout.rindex('{\n  "run"') :])
+    assert told["all"] == {"items": 2, "valid": 2, "names": 2, "right": 1, "called": 2}
+    answers = tmp_path / "home" / "runs" / told["run"] / "artifacts" / "answers.jsonl"
+    assert [json.loads(line)["id"] for line in answers.read_text().splitlines()] == ["s1", "s2"]
+    constrained = pagoda(tmp_path / "home", *words, "--limit", "1")
+    assert constrained.returncode == 0, constrained.stderr
+    assert "simple_python" in constrained.stdout
+    wrong = pagoda(tmp_path / "home", *words, "--parallel", "0")
+    assert wrong.returncode == 2
