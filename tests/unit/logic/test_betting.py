@@ -149,6 +149,10 @@ def test_a_smaller_effect_and_more_power_take_more_outcomes() -> None:
         ({"power": 0.3}, "power"),
         ({"share": 1.0}, "share"),
         ({"deviation": 0.7}, "deviation"),
+        ({"deviation": 5e-324}, "deviation"),
+        ({"baseline": 5e-324, "effect": 0.9999999999999999}, "baseline"),
+        ({"effect": 5e-324}, "effect"),
+        ({"alpha": 5e-324}, "alpha"),
     ],
 )
 def test_a_question_without_an_answer_is_refused_by_name(wrong: dict[str, float], param: str) -> None:
