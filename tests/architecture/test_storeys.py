@@ -31,6 +31,7 @@ READS_ENVIRONMENT = {
     "cli/doctor.py": "hands it to the checks",
     "application/client.py": "pagoda.connect() is a program's command line",
     "application/batching.py": "hands it to a service process that a run may start",
+    "cli/reviews.py": "hands it to a service process that a judge may start",
     "application/comparing.py": "hands it to a service process that a run may start",
     "application/improving.py": "hands it to a service process that a run may start",
     "application/optimizing.py": "PromptOptimizer is a program's command line",

@@ -16,6 +16,7 @@ from pagoda.core.errors import Conflict
 from pagoda.core.setting_values import Secret
 from pagoda.core.settings import Settings, Storage
 from pagoda.core.storage.store import Store, open_store
+from pagoda.logic.experiments.allocation import adapt
 from pagoda.logic.experiments.book import ExperimentBook
 from pagoda.logic.experiments.design import Design, Metric, Target, Variant
 from pagoda.logic.experiments.sightings import outcome_rows
@@ -83,6 +84,24 @@ async def test_a_units_first_outcome_counts_whoever_writes_it(opened: Opened) ->
     given = await asyncio.gather(*(feedback.give("local", "ann", about, word) for _ in range(6)))
     assert sorted(each.repeated for each in given) == [False] + [True] * 5
     assert len({each.record.id for each in given}) == 1
+
+
+async def test_an_adaptive_experiment_is_shared_out_anew_by_its_outcomes(opened: Opened) -> None:
+    book = ExperimentBook(opened)
+    design = Design(variants=DESIGN.variants, metric=DESIGN.metric, unit="request", allocation="adaptive")
+    before = await book.start("local", (await book.create("local", "one", TARGET, design, 1.0)).id)
+    assert not await adapt(book, before)  # nothing is known yet
+    at, rows = datetime.now(UTC), []
+    for number in range(100):
+        trial = before.assignment.assign(f"r{number}")
+        assert trial is not None
+        rows += outcome_rows(trial, design.metrics, {"thumb": float(trial.variant == "new")}, at)
+    await book.enter([], rows)
+    assert await adapt(book, before)
+    after = await book.get("local", "one")
+    assert [each.shares for each in after.slices] == [(0.5, 0.5), pytest.approx((0.1, 0.9))]
+    assert not await adapt(book, after)
+    assert (await look(book, "local", "one")).winner == "new"
 
 
 async def test_a_crowd_of_reviewers_shares_the_queue(opened: Opened) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+from pagoda.cli.context import command_group, print_json, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,26 +19,13 @@ T = TypeVar("T")
 
 def register(commands: Any) -> None:
     """Add the command group."""
-    group = commands.add_parser(
+    add = command_group(
+        commands,
         "experiments",
-        help="online experiments: create, list, show, start, stop, ramp, plan",
-        description="Compare variants of a model alias or of a prompt's label on those who ask.",
-        epilog="example: pagoda experiments show shorter",
+        help_="online experiments: create, list, show, start, stop, ramp, plan",
+        about="Compare variants of a model alias or of a prompt's label on those who ask.",
+        example="show shorter",
     )
-    words = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(name: str, run: Callable[[argparse.Namespace], int], help_: str, example: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = words.add_parser(
-            name,
-            help=help_,
-            description=help_[0].upper() + help_[1:] + ".",
-            epilog=f"example: pagoda experiments {example}",
-        )
-        add_json_flag(parser)
-        add_settings_flag(parser)
-        parser.set_defaults(run=run)
-        return parser
-
     example = "create shorter --prompt summary --variant now=3 --variant short=4 --metric thumb --start"
     _add_create(add("create", run_create, "make an experiment", example))
     _add_team(add("list", run_list, "list experiments", "list"))

@@ -7,7 +7,7 @@ import getpass
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+from pagoda.cli.context import command_group, print_json, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,25 +20,17 @@ T = TypeVar("T")
 
 def register(commands: Any) -> None:
     """Add the command group."""
-    group = commands.add_parser(
+    add_one = command_group(
+        commands,
         "reviews",
-        help="the review queue: list, show, claim, decide, agreement, judge, export",
-        description="Look at answers that somebody complained about, that were flagged, sampled or held back.",
-        epilog="example: pagoda reviews claim",
+        help_="the review queue: list, show, claim, decide, agreement, judge, export",
+        about="Look at answers that somebody complained about, that were flagged, sampled or held back.",
+        example="claim",
     )
-    words = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], help_: str, example: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = words.add_parser(
-            name,
-            help=help_,
-            description=help_[0].upper() + help_[1:] + ".",
-            epilog=f"example: pagoda reviews {example}",
-        )
+    def add(name: str, run: Callable[[argparse.Namespace], int], does: str, example: str) -> argparse.ArgumentParser:
+        parser = add_one(name, run, does, example)
         parser.add_argument("--team", default="local", help="whose answers (default: local, calls without a key)")
-        add_json_flag(parser)
-        add_settings_flag(parser)
-        parser.set_defaults(run=run)
         return parser
 
     listing = add("list", run_list, "list reviews, those first that waited longest", "list --state waiting")

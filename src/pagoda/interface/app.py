@@ -57,7 +57,7 @@ _DESCRIPTION = """
 OpenAI-compatible API and service API of Pagoda. Errors are `{"error": {"message", "type", "param", "code"}}`
 everywhere; unknown parameters are refused by name. Headers: `X-Request-Id` (yours is kept), `X-Request-Timeout`
 (seconds), `X-Request-Priority` (`interactive`, `normal`, `batch`, or a number: smaller is sooner), `Cache-Control`
-(what the response cache may do; `X-Cache` says what it did).
+(what the response cache may do; `X-Cache` says what it did), `X-Experiment-Unit` (whom experiments assign).
 """
 
 _ROUTES = (

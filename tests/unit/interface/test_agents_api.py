@@ -52,7 +52,7 @@ SUM = call("calculator", expression="37*41-2015")
 MODELS = (
     fake_model(
         rules=[
-            {"contains": "gave: <data>\n-498", "text": "It is -498."},
+            {"contains": "is:\n<data>\n-498", "text": "It is -498."},
             {"contains": "37*41", "text": SUM},
         ],
         context=4096,
@@ -62,7 +62,7 @@ MODELS = (
             "native",
             rules=[
                 {"contains": "</data>", "text": "Done."},
-                {"contains": "gave:", "text": "Limited."},
+                {"contains": "Use these results", "text": "Limited."},
                 {"contains": "mail", "calls": [{"name": "asked", "arguments": '{"to": "ada"}'}]},
                 {"contains": "both", "calls": [
                     {"name": "calculator", "arguments": '{"expression": "2*2"}'},
@@ -76,7 +76,7 @@ MODELS = (
     ),
     dataclasses.replace(
         fake_model("stuck", rules=[
-            {"contains": "gave:", "text": "Two."},
+            {"contains": "Use these results", "text": "Two."},
             {"contains": "add", "calls": [{"name": "calculator", "arguments": '{"expression": "1+1"}'}]},
         ]),
         tools="native",

@@ -146,6 +146,22 @@ async def test_from_a_complaint_to_a_training_record(service: Service) -> None:
     assert (status, agreement["pairs"][0]["reviewers"], agreement["items"]) == (200, ["ann", "bob"], 1)
 
 
+async def test_text_that_no_database_keeps_is_kept_in_a_form_that_it_does(service: Service) -> None:
+    ids = await asked(service)
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a\u0000b"}]}]
+    wish = {"correction": "c\u0000d", "messages": messages, "answer": "e\u0000f", "user": "nul\u0000"}
+    status, given = await say(service, request_id=ids["request_id"], **wish)
+    assert (status, given["correction"], given["author"]) == (200, "c\ufffdd", "nul\ufffd")
+    assert (await say(service, request_id=ids["request_id"], **wish))[1]["repeated"]
+    rows, _ = await exported(service, "preference")
+    assert [row["rejected"] for row in rows if row["prompt"][0]["content"] == "a\ufffdb"] == [
+        [{"role": "assistant", "content": "e\ufffdf"}]
+    ]
+    for wrong in ([], [{"role": "nobody", "content": "?"}], [{"content": 1}]):
+        status, refused = await say(service, request_id=ids["request_id"], thumb="up", messages=wrong)
+        assert (status, "messages" in refused["error"]["param"]) == (400, True)
+
+
 async def exported(service: Service, form: str) -> tuple[list[Any], int]:
     async with service.session.get(f"{service.url}/api/v1/feedback/export?form={form}") as response:
         assert response.status == 200

@@ -60,6 +60,21 @@ def test_the_mean_wealth_over_all_assignments_is_one_where_the_difference_is_tru
     assert expected == pytest.approx(1, abs=1e-9)
 
 
+def test_the_mean_wealth_stays_one_where_shares_follow_what_was_seen() -> None:
+    levels, effect, expected = (0.9, 0.1, 0.5, 0.3, 0.7, 0.2), 0.25, 0.0
+    for assignment in itertools.product((0.0, 1.0), repeat=len(levels)):
+        rows: list[tuple[bool, float, float]] = []
+        chance = 1.0
+        for one, level in zip(assignment, levels, strict=True):
+            good = [value for treated, _, value in rows if treated]
+            share = 0.3 if not good else min(0.9, max(0.1, sum(good) / len(good)))  # more to what did well so far
+            chance *= share if one else 1 - share
+            rows.append((bool(one), share, level * 0.7 + effect * one))
+        weighted, weight = weigh(outcomes_of(rows))
+        expected += chance * math.exp(wealth(weighted - weight * effect, stakes())[-1])
+    assert expected == pytest.approx(1, abs=1e-9)
+
+
 def test_alike_variants_seldom_get_a_winner_however_often_one_looks() -> None:
     wins = sum(weigh_up(simulated(seed, 400, 0.4, 0), 0.05, stakes()).decided_at is not None for seed in range(150))
     assert wins <= 0.05 * 150
@@ -134,6 +149,10 @@ def test_a_smaller_effect_and_more_power_take_more_outcomes() -> None:
         ({"power": 0.3}, "power"),
         ({"share": 1.0}, "share"),
         ({"deviation": 0.7}, "deviation"),
+        ({"deviation": 5e-324}, "deviation"),
+        ({"baseline": 5e-324, "effect": 0.9999999999999999}, "baseline"),
+        ({"effect": 5e-324}, "effect"),
+        ({"alpha": 5e-324}, "alpha"),
     ],
 )
 def test_a_question_without_an_answer_is_refused_by_name(wrong: dict[str, float], param: str) -> None:

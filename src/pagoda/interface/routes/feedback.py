@@ -47,7 +47,7 @@ async def give_feedback(body: FeedbackRequest, request: Request, stage: Stage) -
         text=body.text,
         correction=body.correction,
         metrics=body.metrics,
-        messages=body.messages,
+        messages=None if body.messages is None else [message.plain() for message in body.messages],
         answer=body.answer,
     )
     team, key = tenant_of(request), key_of(request)

@@ -64,7 +64,7 @@ async def enter_review(body: ReviewRequest, request: Request, stage: Stage) -> R
         detail=body.detail,
         needed=stage.settings.reviews.reviewers,
         model=body.model,
-        prompt=None if body.messages is None else {"messages": body.messages},
+        prompt=None if body.messages is None else {"messages": [message.plain() for message in body.messages]},
         answer=body.answer,
     )
     return json_response(review_json(await stage.learning.reviews.enter(item)))

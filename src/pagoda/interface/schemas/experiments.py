@@ -10,7 +10,7 @@ from pagoda.interface.schemas.shared import Shape, Strict
 from pagoda.logic.experiments.design import Allocation, Direction, TargetKind, Unit
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Model = Annotated[str, Field(min_length=1, max_length=500)]
+Model = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,480}$")]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Exposure = Annotated[float, Field(gt=0, le=1, strict=True, description="Share of all units that take part.")]
 Bound = Annotated[float, Field(gt=0, le=1e12, strict=True)]
@@ -22,7 +22,7 @@ class TargetFields(Strict):
 
     kind: TargetKind
     name: Model
-    label: str = Field("", max_length=64, description="Of a prompt; empty: production.")
+    label: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9._-]*$", description="Of a prompt; empty: production.")
 
 
 class VariantFields(Strict):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pagoda.interface.schemas.chat import ChatMessage
 from pagoda.interface.schemas.experiments import Name
 from pagoda.interface.schemas.shared import Shape, Strict
 from pagoda.logic.feedback.saying import Thumb
 
-Id = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Words = Annotated[str, Field(min_length=1, max_length=200_000)]
 Outcome = Annotated[float, Field(ge=0, le=1e12)]
 
@@ -30,8 +31,8 @@ class FeedbackRequest(Strict):
     text: Words | None = None
     correction: Words | None = Field(None, description="What the answer should have been.")
     metrics: dict[Name, Outcome] = Field({}, max_length=50, description="Further outcomes by name.")
-    messages: list[dict[str, Any]] | None = Field(
-        None, max_length=1000, description="What was asked, for services that keep no prompts."
+    messages: list[ChatMessage] | None = Field(
+        None, min_length=1, max_length=1000, description="What was asked, for services that keep no prompts."
     )
     answer: Words | None = Field(None, description="What was answered, likewise.")
     replace: bool = Field(False, description="Change what the same author said before.")

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pagoda.interface.schemas.chat import ChatMessage
 from pagoda.interface.schemas.feedback import Id, Words
 from pagoda.interface.schemas.shared import Shape, Strict
 from pagoda.logic.reviews.words import Decision, Reason, State
 
-Person = Annotated[str, Field(min_length=1, max_length=200, description="Who reviews.")]
+Person = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="Who reviews.")]
 
 
 class ReviewRequest(Strict):
@@ -19,9 +20,9 @@ class ReviewRequest(Strict):
     request_id: Id = Field(description="X-Request-Id of the answer, or the answer's own id.")
     reason: Reason = "safety"
     detail: dict[str, Any] = Field({}, max_length=50)
-    messages: list[dict[str, Any]] | None = Field(None, max_length=1000)
+    messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=1000)
     answer: Words | None = None
-    model: str = Field("", max_length=500)
+    model: str = Field("", max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
 class ClaimRequest(Strict):

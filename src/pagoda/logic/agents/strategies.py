@@ -6,6 +6,7 @@ of all but the last round shortened; then only the last two rounds; then only th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +14,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from pagoda.core.types import Generation, Message, Sampling, Toolset, ToolSpec
+from pagoda.core.errors import BadOutput
+from pagoda.core.types import Generation, Message, Sampling, Toolset, ToolSpec, new_id
 from pagoda.logic.agents.plan import AgentPlan, Move, Step, Wanted
 from pagoda.logic.agents.reading import STOPS, read_move
 from pagoda.logic.inference.answer import Answer
+from pagoda.logic.inference.calling.calling import read_calls
 from pagoda.logic.inference.calling.wording import Language, Wording, describe, language_of
 from pagoda.logic.tools.performing import Outcome
 from pagoda.logic.tools.tool import Tool
@@ -147,9 +150,23 @@ class FunctionCalling(_Common):
         move = Move(text=choice.text, thought=choice.reasoning, tokens=_tokens(answer))
         if choice.calls and not final:
             move.calls = [Wanted(call.id, call.name, orjson.loads(call.arguments or "{}")) for call in choice.calls]
+        elif not final and (written := self._written(choice.text)):
+            move.calls = written
         else:
             move.final = choice.text.strip()
         return move
+
+    def _written(self, text: str) -> list[Wanted]:
+        """The calls of known tools that a small model wrote down as its answer."""
+        lines = [line for line in text.splitlines() if line.strip()]
+        if not lines or lines[0].strip()[0] not in "{[":
+            return []
+        try:
+            calls = [call for line in dict.fromkeys(lines) for call in read_calls(line)]
+        except BadOutput:
+            return []  # it is an answer that only begins like a call
+        known = {tool.name for tool in self._tools}
+        return [Wanted(new_id("call"), *call) for call in calls] if all(name in known for name, _ in calls) else []
 
     def _told(self, each: Round, longest: int | None) -> list[Message]:
         output = each.turn.output or {}
@@ -192,7 +209,7 @@ class ReAct(_Common):
             lines.append(self._say("left_out", count=str(left_out)))
         for each, longest in kept:
             lines += self._told(each, longest)
-        broken = _broken_at_end(rounds) >= 2
+        broken = _was_unreadable(rounds)
         if final:
             lines.append(self._say("finish"))
         elif not broken:
@@ -243,14 +260,10 @@ class ReAct(_Common):
         return lines
 
 
-def _broken_at_end(rounds: Sequence[Round]) -> int:
-    """How many of the last turns in a row were problems."""
-    count = 0
-    for each in reversed(rounds):
-        if not (each.turn.output or {})["problem"]:
-            break
-        count += 1
-    return count
+def _was_unreadable(rounds: Sequence[Round]) -> bool:
+    """Whether two turns in a row were problems at any time: such a model is held to calls from then on."""
+    problems = [bool((each.turn.output or {})["problem"]) for each in rounds]
+    return any(one and other for one, other in itertools.pairwise(problems))
 
 
 def _fenced(text: str) -> str:

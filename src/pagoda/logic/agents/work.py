@@ -93,8 +93,9 @@ class Work:
         if last is not None and last.kind == "model" and last.output is None:  # it was cut short
             step = last
         else:
-            limit = self._limit(rounds)
-            asked = {"purpose": "act" if limit is None else "final", "limit": limit}
+            why = self._limit(rounds)
+            limit = None if why is None else words().say("en", why[0], n=str(why[1]))
+            asked = {"purpose": "act" if why is None else "final", "limit": limit, "why": why}
             step = Step(len(self._steps), "model", "begun", asked, begun=now())
             self._steps.append(step)
             await self._write(step)
@@ -142,30 +143,20 @@ class Work:
             steps.append(step)
         return steps
 
-    def _limit(self, rounds: Sequence[Round]) -> str | None:
-        """The limit that is reached, in words, if one is."""
+    def _limit(self, rounds: Sequence[Round]) -> tuple[str, float] | None:
+        """The limit that is reached, by the name of its words and its number, if one is."""
         limits = self._plan.limits
         calls = [step for each in rounds for step in each.calls]
-        seconds = sum(step.seconds for step in self._steps)
-        tokens = sum((each.turn.output or {})["tokens"] for each in rounds)
-        problems = 0
-        for each in reversed(rounds):
-            if not (each.turn.output or {})["problem"]:
-                break
-            problems += 1
-        if len(rounds) >= limits.turns:
-            return f"{limits.turns} turns"
-        if len(calls) >= limits.calls:
-            return f"{limits.calls} calls"
-        if tokens >= limits.tokens:
-            return f"{limits.tokens} tokens"
-        if seconds >= limits.seconds:
-            return f"{limits.seconds:g} seconds"
-        if problems >= _MOST_PROBLEMS:
-            return f"{problems} turns without a valid action"
-        if sum(step.state == "dropped" for step in calls) >= _MOST_REPEATS:
-            return "the same call again and again"
-        return None
+        problems = [bool((each.turn.output or {})["problem"]) for each in rounds]
+        reached: dict[tuple[str, float], bool] = {
+            ("turns", limits.turns): len(rounds) >= limits.turns,
+            ("calls", limits.calls): len(calls) >= limits.calls,
+            ("tokens", limits.tokens): sum((each.turn.output or {})["tokens"] for each in rounds) >= limits.tokens,
+            ("seconds", limits.seconds): sum(step.seconds for step in self._steps) >= limits.seconds,
+            ("problems", _MOST_PROBLEMS): len(problems) >= _MOST_PROBLEMS and all(problems[-_MOST_PROBLEMS:]),
+            ("repeats", _MOST_REPEATS): sum(step.state == "dropped" for step in calls) >= _MOST_REPEATS,
+        }
+        return next((why for why, is_reached in reached.items() if is_reached), None)
 
     def _ending(self) -> Ending | None:
         """The end, if the last turn was the last."""
@@ -174,7 +165,8 @@ class Work:
         language = self._language
         final, limit = last.output["final"], last.input.get("limit")
         if limit is not None:
-            said = words().say(language, "limited", limit=limit)
+            why, number = last.input["why"]
+            said = words().say(language, "limited", limit=words().say(language, why, n=str(number)))
             return Ending("done", f"{final or words().say(language, 'nothing')}\n\n{said}", limit)
         return None if final is None else Ending("done", final or words().say(language, "nothing"))
 

@@ -67,7 +67,7 @@ def stakes(effect: float | None = None, baseline: float = 0.5) -> Floats:
     """
     if effect is None:
         return np.geomspace(_SHYEST, _BOLDEST, STAKES)
-    best = min(0.75, abs(effect) / max(baseline * (1 - baseline), 1e-3))
+    best = min(0.75, max(1e-6, abs(effect) / max(baseline * (1 - baseline), 1e-3)))
     return np.geomspace(best / 4, min(_BOLDEST, best * 3), STAKES)
 
 

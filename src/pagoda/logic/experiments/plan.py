@@ -19,6 +19,7 @@ _NORMAL = NormalDist()
 _SEED = 5
 _WALKS = 1000
 _LOOKS = 300
+_LEAST = 1e-6
 _LONGEST = 16  # times the fixed sample: all but a hair of the walks are decided by then
 
 
@@ -83,17 +84,17 @@ def _variance(question: Question, mean: float) -> float:
 
 
 def _check(question: Question) -> None:
-    if not 0 < question.baseline < 1:
+    if not _LEAST <= question.baseline <= 1 - _LEAST:
         raise InvalidRequest("The baseline must lie between 0 and 1, for example 0.3.", param="baseline")
-    if not question.effect or not 0 < question.baseline + question.effect < 1:
+    if abs(question.effect) < _LEAST or not _LEAST <= question.baseline + question.effect <= 1 - _LEAST:
         raise InvalidRequest(
             "The effect must not be 0, and baseline + effect must lie between 0 and 1.", param="effect"
         )
-    if not 0 < question.alpha < 1:
-        raise InvalidRequest("Alpha must lie between 0 and 1, for example 0.05.", param="alpha")
-    if not 0.5 <= question.power < 1:
+    if not _LEAST <= question.alpha <= 0.5:
+        raise InvalidRequest("Alpha must lie between 0 and 0.5, for example 0.05.", param="alpha")
+    if not 0.5 <= question.power <= 1 - _LEAST:
         raise InvalidRequest("Power must be at least 0.5 and below 1, for example 0.8.", param="power")
-    if not 0 < question.share < 1:
-        raise InvalidRequest("The treatment's share must lie between 0 and 1.", param="share")
-    if question.deviation is not None and not 0 < question.deviation <= 0.5:
-        raise InvalidRequest("A deviation of outcomes in [0, 1] lies between 0 and 0.5.", param="deviation")
+    if not 0.001 <= question.share <= 0.999:
+        raise InvalidRequest("The treatment's share must lie between 0.001 and 0.999.", param="share")
+    if question.deviation is not None and not 0.001 <= question.deviation <= 0.5:
+        raise InvalidRequest("A deviation of outcomes in [0, 1] lies between 0.001 and 0.5.", param="deviation")

@@ -18,6 +18,7 @@ from pagoda.core.runs.record import now
 from pagoda.core.storage.experiment_records import ExposureRecord, FeedbackRecord
 from pagoda.core.storage.records import ContentRecord, UsageRecord
 from pagoda.core.storage.store import Store
+from pagoda.core.storage.text import storable
 from pagoda.core.storage.upsert import insertion
 from pagoda.core.types import new_id
 from pagoda.logic.experiments.assignment import Trial
@@ -62,6 +63,7 @@ class FeedbackBook:
         Raises ``NotFound`` for a request, experiment or unit that nobody saw, ``Conflict`` where the author said
         something else before and does not ``replace`` it; outcomes of experiments stay what they were at first.
         """
+        author = storable(author)
         subject, trials = await self._find(team, about)
         row = saying.row()
 

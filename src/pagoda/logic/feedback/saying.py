@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pagoda.core.errors import InvalidRequest
+from pagoda.core.storage.text import storable
 from pagoda.core.types import Message
 from pagoda.logic.experiments.design import AUTOMATIC, check_name
 
@@ -74,7 +75,7 @@ class Saying:
 
     def row(self) -> dict[str, Any]:
         """The same as columns."""
-        return {
+        told = {
             "thumb": self.thumb,
             "score": self.score,
             "text": self.text,
@@ -83,3 +84,4 @@ class Saying:
             "prompt": None if self.messages is None else {"messages": [dict(message) for message in self.messages]},
             "answer": self.answer,
         }
+        return {name: storable(value) for name, value in told.items()}

@@ -59,7 +59,9 @@ async def export(feedback: FeedbackBook, reviews: ReviewBook, team: str, form: F
 def _row(example: Example, form: Form) -> dict[str, Any] | None:
     if example.prompt is None or (form == "preference" and example.bad is None):
         return None
-    asked: Sequence[Any] = example.prompt.get("messages") or [{"role": "user", "content": example.prompt["text"]}]
+    asked: Sequence[Any] = example.prompt.get("messages", ())
+    if "text" in example.prompt:
+        asked = [{"role": "user", "content": example.prompt["text"]}]
     good = {"role": "assistant", "content": example.good}
     if form == "sft":
         return {"messages": [*asked, good]}

@@ -18,6 +18,7 @@ from pagoda.core.errors import Conflict, InvalidRequest, NotFound
 from pagoda.core.runs.record import now
 from pagoda.core.storage.review_records import JudgementRecord, ReviewRecord
 from pagoda.core.storage.store import Store
+from pagoda.core.storage.text import storable
 from pagoda.core.storage.upsert import insertion
 from pagoda.core.types import Json, new_id
 from pagoda.logic.reviews.words import Decision, Reason, State
@@ -86,10 +87,9 @@ class ReviewBook:
             await session.execute(insertion(session, ReviewRecord).values(_fresh(item)).on_conflict_do_nothing())
             same = (ReviewRecord.team == item.team, ReviewRecord.request_id == item.request_id)
             record = (await session.scalars(select(ReviewRecord).where(*same).with_for_update())).one()
-            record.reasons = {**record.reasons, item.reason: dict(item.detail)}
+            record.reasons = {**record.reasons, item.reason: storable(item.detail)}
             if record.answer is None:
-                record.prompt = None if item.prompt is None else dict(item.prompt)
-                record.answer = item.answer
+                record.prompt, record.answer = storable(item.prompt), storable(item.answer)
             return Review(record, tuple(await _judgements(session, record.id)))
 
         return await (await self._store()).write(change)
@@ -164,8 +164,8 @@ class ReviewBook:
                 if await _others(session, record, reviewer, moment) >= record.needed:
                     raise Conflict("Others have claimed this review; claim another one.", code="review_taken")
                 judgement = await _put(session, record, reviewer, moment, moment)
-            judgement.decision, judgement.reason, judgement.at = ruling.decision, ruling.reason, moment
-            judgement.edited = ruling.edited
+            judgement.decision, judgement.at = ruling.decision, moment
+            judgement.reason, judgement.edited = storable(ruling.reason), storable(ruling.edited)
             await session.flush()
             judgements = await _judgements(session, record.id)
             _settle(record, judgements, moment)
@@ -181,7 +181,8 @@ class ReviewBook:
         async def change(session: AsyncSession) -> None:
             record = await _record(session, team, review_id)
             judgement = await _put(session, record, judge, now(), now(), judge=True)
-            judgement.decision, judgement.score, judgement.reason, judgement.at = decision, score, reason, now()
+            judgement.decision, judgement.score, judgement.at = decision, score, now()
+            judgement.reason = storable(reason)
 
         await (await self._store()).write(change)
 
