@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import settings_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pagoda.application.comparing import Plan
+    from pagoda.cli.context import AddCommand
     from pagoda.core.settings import Settings
 
 
-class Add(Protocol):
-    """Adds a command to ``pagoda prompts``."""
-
-    def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], int], help_: str, example: str
-    ) -> argparse.ArgumentParser:
-        """Its parser."""
-        ...
-
-
-def add_compare(add: Add) -> None:
+def add_compare(add: AddCommand) -> None:
     """Add the command to those of ``pagoda prompts``."""
     parser = add(
         "compare",
