@@ -48,7 +48,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="SCORER",
         help="exact (default), contains, regex:PATTERN, numeric[:TOL], json[:FILE], bleu, rouge, similarity[:MIN], "
-        "judge:CRITERIA, python:MODULE:FUNCTION; the first one decides",
+        "judge:CRITERIA, prefer:CRITERIA, python:MODULE:FUNCTION; the first one decides",
     )
     parser.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="a variable, for all cases")
     parser.add_argument("--limit", type=int, metavar="N", help="take N cases, drawn by the seed")
