@@ -328,6 +328,12 @@ class Telemetry:
     goodput_token_seconds: float = setting(
         0.2, "Longest mean time between pieces of an answer that counts as good.", low=0.001
     )
+    otlp_url: str = setting(
+        "", "OTLP/HTTP address that traces are sent to, such as http://127.0.0.1:4318/v1/traces; empty: none."
+    )
+    trace_share: float = setting(
+        1.0, "Share of the traces that begin here which is kept; a client's own choice comes first.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

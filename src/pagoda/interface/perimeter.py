@@ -176,8 +176,16 @@ class Entrance:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
+        traced = telemetry.traces.request(scope["method"], scope["path"], scope["headers"])
         try:
-            await self._app(scope, receive, named)
+            with traced as span:
+                try:
+                    await self._app(scope, receive, named)
+                finally:
+                    if span:
+                        span.name(f"{scope['method']} {_endpoint(scope)}")
+                        span.note({"http.route": _endpoint(scope), "http.response.status_code": status})
+                        span.note({"pagoda.request_id": request_id})
         finally:
             note.end(status)
             endpoint = _endpoint(scope)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 import pagoda
 from pagoda.service.fleet import Fleet
 from pagoda.service.histogram import LoopHistogram
+from pagoda.service.traces import NO_TRACES, Traces
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
@@ -32,8 +33,9 @@ NO_BOUNDS = Bounds(float("inf"), float("inf"))
 class Telemetry:
     """The metrics of this process."""
 
-    def __init__(self, bounds: Bounds = NO_BOUNDS) -> None:
+    def __init__(self, bounds: Bounds = NO_BOUNDS, traces: Traces = NO_TRACES) -> None:
         self.bounds = bounds
+        self.traces = traces
         self.registry = CollectorRegistry()
         self.fleet = Fleet()
         self._children: dict[tuple[object, tuple[str, ...]], Counter | Gauge | Histogram] = {}
