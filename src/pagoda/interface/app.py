@@ -126,7 +126,14 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
             allow_origins=list(server.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["X-Request-Id", "X-Pagoda-Model", "X-Cache", "Retry-After", *RATE_HEADERS],
+            expose_headers=[
+                "X-Request-Id",
+                "X-Pagoda-Model",
+                "X-Pagoda-Prompt",
+                "X-Cache",
+                "Retry-After",
+                *RATE_HEADERS,
+            ],
         )
     app.add_middleware(Loopback, origins=server.cors_origins, keyless=lambda: not stage.keys.required)
     app.add_middleware(Turnstile, gate=stage.gate)
