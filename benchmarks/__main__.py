@@ -22,6 +22,7 @@ NAMES = (
     "affinity",
     "chaos",
     "panels",
+    "agents",
 )
 
 
