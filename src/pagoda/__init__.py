@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pagoda.application.client import AsyncClient, Client, connect
+    from pagoda.application.optimizing import PromptOptimizer
     from pagoda.core.errors import PagodaError
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "PagodaError", "__version__", "connect"]
+__all__ = ["AsyncClient", "Client", "PagodaError", "PromptOptimizer", "__version__", "connect"]
 
 _HOMES = {
     "AsyncClient": "pagoda.application.client",
     "Client": "pagoda.application.client",
     "connect": "pagoda.application.client",
     "PagodaError": "pagoda.core.errors",
+    "PromptOptimizer": "pagoda.application.optimizing",
 }
 
 

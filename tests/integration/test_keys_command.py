@@ -187,7 +187,7 @@ def test_the_official_clients_and_ours_come_in_with_a_key(home: Path, monkeypatc
 
 @pytest.mark.timeout(300)
 def test_a_revoked_key_stops_its_batch(home: Path) -> None:
-    slow = fake_model("slow-chat", token_seconds=1.0, text="one two three")
+    slow = fake_model("slow-chat", token_seconds=0.1, text="one two three", parallel=4)
     (home / "models" / "entries" / "slow-chat.yaml").write_text(write_entry(slow), encoding="utf-8")
     lines = "".join(
         json.dumps(
@@ -199,7 +199,7 @@ def test_a_revoked_key_stops_its_batch(home: Path) -> None:
             }
         )
         + "\n"
-        for number in range(3000)
+        for number in range(5000)
     )
     with process(home, environment=environment(home, PAGODA_ADMIN_KEY="a-secret-of-the-operators")) as (url, _):
         app, mate = (keys(home, "create", "--name", name).stdout.strip() for name in ("app", "mate"))
@@ -213,7 +213,7 @@ def test_a_revoked_key_stops_its_batch(home: Path) -> None:
             keys(home, "revoke", "app")
             batch = _until(client, batch.id, lambda found: found.status == "failed")
             assert batch.request_counts is not None
-            assert 0 < batch.request_counts.completed < 3000
+            assert 0 < batch.request_counts.completed < 5000
             assert batch.request_counts.failed == 0
             assert batch.errors is not None
             assert "revoked" in str(batch.errors.data)

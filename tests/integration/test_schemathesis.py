@@ -14,7 +14,7 @@ from tests.services import fake_model, process
 MODELS = (fake_model("fuzz-chat"), fake_model("fuzz-embed", task="embedding"))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_no_request_breaks_the_service_or_its_document(tmp_path: Path) -> None:
     entries = tmp_path / "models" / "entries"
     entries.mkdir(parents=True)
@@ -23,11 +23,12 @@ def test_no_request_breaks_the_service_or_its_document(tmp_path: Path) -> None:
     environment = {"PAGODA_DEFAULTS_CHAT": "fuzz-chat", "PAGODA_DEFAULTS_EMBEDDING": "fuzz-embed"}
     environment["PAGODA_ADMIN_KEY"] = "the-key-of-the-fuzzer"  # else it makes an admin key and locks itself out
     environment["PAGODA_MODELS_OFFLINE"] = "true"  # /load may pull
-    command = [sys.executable, "-m", "schemathesis.cli", "run", "--max-examples=20", "--generation-deterministic"]
+    command = [sys.executable, "-m", "schemathesis.cli", "run", "--max-examples=8", "--generation-deterministic"]
     # What a document cannot say (best_of must equal n, an embedding model cannot chat) is refused although it fits it.
     # Requests without a key are shown to be refused in test_access; here they would only be slowed down.
     command.append("--exclude-checks=positive_data_acceptance,ignored_auth")
     command.append("--exclude-path=/api/v1/drain")  # it ends the service, as it should
+    command.append("--exclude-path=/api/v1/models/events")  # it has no end, as it should
     command.append("--header=Authorization: Bearer the-key-of-the-fuzzer")
     bounds = ["--phases=examples,coverage,fuzzing", "--max-failures=20", "--no-color", "--request-timeout=20"]
     with process(tmp_path, environment=environment) as (url, child):
@@ -36,7 +37,7 @@ def test_no_request_breaks_the_service_or_its_document(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            timeout=560,
+            timeout=280,
             check=False,
         )
         assert run.returncode == 0, run.stdout[-12_000:] + run.stderr[-2000:]

@@ -16,14 +16,17 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pagoda.application.client import home_door
+from pagoda.application.prompting import open_prompts
 from pagoda.core.errors import InvalidRequest, NotFound
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.runs.record import now
+from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Json
 from pagoda.interface.context import Answered
 from pagoda.interface.problems import body_of, explain, status_of
+from pagoda.interface.prompted import with_prompt
 from pagoda.interface.routes.chat import answer_chat
 from pagoda.interface.routes.completions import answer_completion
 from pagoda.interface.routes.embeddings import answer_embedding
@@ -36,6 +39,8 @@ from pagoda.logic.batches.answers import AnswerFiles
 from pagoda.logic.batches.ledger import STATE
 from pagoda.logic.batches.lines import Demand, Line, check_lines, read_lines
 from pagoda.logic.batches.work import Pace, Work
+from pagoda.logic.prompts.composing import Composer
+from pagoda.logic.prompts.resolving import PromptSource
 from pagoda.model.catalog.catalog import Catalog
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines import engine_kind
@@ -129,11 +134,11 @@ async def _answer_all(
             state.count(answers)
 
     tick()
-    parallel = _parallel(context, plan)
+    parallel = parallel_of(context.settings, plan.model or context.settings.defaults.chat)
     pace = Pace(plan.concurrency, plan.concurrency) if plan.concurrency else Pace(parallel + 1, parallel * 4)
-    async with home_door(context.settings, os.environ) as door:
+    async with home_door(context.settings, os.environ) as door, open_prompts(context.settings) as prompts:
         call = Call(tenant=plan.tenant, key_id=plan.key_id)
-        ask = _asker(context, plan, door)
+        ask = _asker(context, plan, door, prompts.index)
         work = Work(ask, lambda error: (status_of(error), body_of(error)), answers, pace, tick, call)
         in_time = await work.perform(read_lines(path, demand), plan.expires_at)
         state.enter("finalizing", answers)
@@ -143,14 +148,27 @@ async def _answer_all(
         return in_time
 
 
-def _parallel(context: RunContext, plan: Plan) -> int:
-    """Requests that the engine of the batch's model, or else of the default one, computes at once."""
-    entry = open_shelf(context.settings).catalog.refer(plan.model or context.settings.defaults.chat)
-    return fitted(room_of(context.settings.engines), engine_kind(entry.engine)).parallel
+def parallel_of(settings: Settings, name: str) -> int:
+    """Requests that the engines of a model or pool of that name compute at once."""
+    room, catalog = room_of(settings.engines), open_shelf(settings).catalog
+
+    def capacity(name: str) -> int:
+        entry = catalog.refer(name)
+        kind = engine_kind(entry.engine)
+        return kind.capacity(entry, fitted(room, kind))
+
+    pool = settings.pools.get(name)
+    if pool is None:
+        return capacity(name)
+    here = sum(capacity(replica.model) * replica.copies for replica in pool.replicas if not replica.url)
+    return here or engine_kind("remote").parallel
 
 
-def _asker(context: RunContext, plan: Plan, door: Inference) -> Callable[[Line, Call], Awaitable[Mapping[str, Any]]]:
+def _asker(
+    context: RunContext, plan: Plan, door: Inference, prompts: PromptSource
+) -> Callable[[Line, Call], Awaitable[Mapping[str, Any]]]:
     catalog = open_shelf(context.settings).catalog
+    composer = Composer(door, context.settings.defaults.embedding)
 
     async def ask(line: Line, call: Call) -> Mapping[str, Any]:
         schema, answer = _FORMS[line.endpoint]
@@ -162,6 +180,9 @@ def _asker(context: RunContext, plan: Plan, door: Inference) -> Callable[[Line, 
             raise InvalidRequest(message, code=code, param=param) from error
         if getattr(body, "stream", None):
             raise InvalidRequest("A line of a batch cannot stream; leave stream out.", param="stream")
+        if isinstance(body, ChatRequest) and body.prompt is not None:
+            find = lambda name: _id_of(catalog, name or context.settings.defaults.chat)  # noqa: E731
+            body, call = await with_prompt(body, body.prompt, call, prompts, (composer, find))
         return (await answer(body, _id_of(catalog, body.model), door, call)).body
 
     return ask

@@ -15,6 +15,7 @@ from pagoda.service.fleet import REPORT_SECONDS, snapshot
 from pagoda.service.gpus import GpuMetrics
 from pagoda.service.hardware import free_bytes
 from pagoda.service.telemetry import Bounds, Telemetry
+from pagoda.service.traces import open_traces
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ _FAREWELL_SECONDS = 1.0
 def open_telemetry(settings: Settings) -> Telemetry:
     """The metrics of this process, with those that are looked up when they are asked for."""
     chosen = settings.telemetry
-    telemetry = Telemetry(Bounds(chosen.goodput_first_token_seconds, chosen.goodput_token_seconds))
+    traces = open_traces(chosen.otlp_url, chosen.trace_share)
+    telemetry = Telemetry(Bounds(chosen.goodput_first_token_seconds, chosen.goodput_token_seconds), traces)
     telemetry.home_free.set_function(lambda: free_bytes(settings.home))
     GpuMetrics(telemetry.registry)
     return telemetry
@@ -57,6 +59,7 @@ class Counting:
 
     async def close(self) -> None:
         """Tell a last time."""
+        await asyncio.to_thread(self._telemetry.traces.close)
         if self._telling is None or self._joined is None:
             return
         self._telling.cancel()

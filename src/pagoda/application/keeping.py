@@ -1,4 +1,4 @@
-"""The book of keys for commands: opened for one question or change, and a running service told of the change."""
+"""The records for commands: opened for one question or change, and a running service told where keys changed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ logger = logging.getLogger(__name__)
 
 async def with_book(settings: Settings, ask: Callable[[KeyBook], Awaitable[T]], *, tell: bool) -> T:
     """What the book answers. With ``tell`` this home's service, if one runs, looks at its keys again at once."""
+    answer = await with_records(settings, lambda opened: ask(KeyBook(opened)))
+    if tell:
+        await _tell(settings)
+    return answer
+
+
+async def with_records(settings: Settings, ask: Callable[[Callable[[], Awaitable[Store]]], Awaitable[T]]) -> T:
+    """What is answered by whoever is given the records, opened meanwhile."""
     async with open_store(settings) as store:
 
         async def opened() -> Store:
             return store
 
-        answer = await ask(KeyBook(opened))
-    if tell:
-        await _tell(settings)
-    return answer
+        return await ask(opened)
+
+
+async def nothing() -> None:
+    """For a command, which holds nothing back that would have to be written first."""
 
 
 async def _tell(settings: Settings) -> None:

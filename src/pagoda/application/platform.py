@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING, Any
 from pagoda.application.calibration import calibration_path
 from pagoda.application.counting import Counting, open_telemetry
 from pagoda.application.joining import find_or_start, hold_lease, wait_for_owner
+from pagoda.application.learning import Learning
+from pagoda.application.prompting import PromptRoom
+from pagoda.application.records import Records
 from pagoda.application.registry import run_kinds
+from pagoda.application.statuses import statuses_of
 from pagoda.core.errors import Conflict, PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunRegistry, Runs
@@ -29,11 +33,11 @@ from pagoda.interface.context import ModelStatus
 from pagoda.interface.turnstile import Gate
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
-from pagoda.model.catalog.entry import ModelEntry, host_id
+from pagoda.logic.prompts.composing import Composer
+from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.catalog.identity import ModelIdentities
 from pagoda.model.catalog.inspection import complete_entry
 from pagoda.model.catalog.opening import open_shelf
-from pagoda.model.catalog.store import FileState
 from pagoda.model.engines.choice import CATALOG_SAYS, choose_for
 from pagoda.service.cache.opening import open_cache, open_semantic
 from pagoda.service.cache.responses import ResponseCache
@@ -53,9 +57,9 @@ from pagoda.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pagoda.application.agenting import AgentDesk
-    from pagoda.core.storage.store import Store
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.logic.prompts.book import PromptBook
     from pagoda.service.keys.book import KeyBook
 
 logger = logging.getLogger(__name__)
@@ -76,8 +80,14 @@ class Platform:
         for entry in pool_entries(settings.pools, self.shelf.catalog.refer, taken):
             self.shelf.catalog.lend(entry)
         self.runs = Runs(settings, RunRegistry(run_kinds()))
+        self._records = Records(settings)
+        self.records = self._records.open
         self.keys = KeyRing(self._book_if_any, settings.keys)
+        self._prompts = PromptRoom(self._records, settings)
+        self.prompts = self._prompts.index
         self.contents = Recorder(settings.log, self.records)
+        self.learning = Learning(settings, self.telemetry, self._records, self._flush, lambda: self.inference)
+        self.prompts.chooser = self.learning.roster.version_of
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)
         self.write_line: Callable[[bytes], None] | None = None
         self.internal_key = ""
@@ -100,13 +110,13 @@ class Platform:
         self._semantic_said = ""
         self._joined: JoinedDoor | None = None
         self._lease: asyncio.Task[None] | None = None
-        self._store: Store | None = None
-        self._opening = asyncio.Lock()
         self._resumption: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Own the engines of this home, or join the process that does."""
         await self.keys.start()
+        await self.learning.start()
+        await self.prompts.start()
         if not self._seated and await asyncio.to_thread(self._presence.claim):
             self.internal_key = secrets.token_urlsafe(32)
             ground = StartGround(
@@ -133,7 +143,7 @@ class Platform:
             self._routing.start()
             self._lifecycle = Lifecycle(self._supervisor, self.shelf.store.state, self.shelf.store.pull)
             self._preloading = asyncio.create_task(self._preload(self._supervisor))
-            self.inference = Door(self._service, self.contents)
+            self.inference = Door(self._service, self.contents, self.learning.watch)
             self.contents.start()
             return
         if self._seated:  # one of several workers: the captain starts the owner again
@@ -177,11 +187,8 @@ class Platform:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self._limiter is not None:
-            await self._limiter.close()
-        await self.keys.close()
-        await self.contents.close()
-        for part in (self._store, self._joined, self._cache, self._routing, self._supervisor):
+        writers = (self._limiter, self.keys, self.learning, self.prompts, self.contents)
+        for part in (*writers, self._records, self._joined, self._cache, self._routing, self._supervisor):
             if part is not None:
                 await part.close()
         self._presence.release()
@@ -245,22 +252,18 @@ class Platform:
         self.settings = replace(self.settings, defaults=defaults)
         return f"{entry.id}: {choice.reason}: {choice.engine}"
 
-    async def records(self) -> Store:
-        """The database of records, opened when somebody needs it. Raises ``StoreError``."""
-        async with self._opening:
-            if self._store is None:
-                from pagoda.core.storage.store import open_store  # noqa: PLC0415  (not every service needs it)
-
-                store = open_store(self.settings)
-                await store.open()
-                self._store = store
-        return self._store
-
     def _book_if_any(self) -> KeyBook | None:
-        """The keys as they are kept; ``None`` while this home has no records, so that nobody makes some by looking."""
-        if not self.settings.storage.url and not (self.settings.home / "pagoda.db").exists():
-            return None
-        return self.book
+        return self.book if self._records.exist else None
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """Prompts as they are kept."""
+        return self._prompts.book
+
+    @cached_property
+    def composer(self) -> Composer:
+        """What makes prompts ready for models."""
+        return Composer(self.inference, self.entry(None, "embedding").id)
 
     @cached_property
     def book(self) -> KeyBook:
@@ -322,22 +325,8 @@ class Platform:
     async def models(self) -> Sequence[ModelStatus]:
         """All models with the state of their files and engines."""
         engines = await self.states()
-        files = await asyncio.to_thread(self._file_states)
-        return [self._status(entry, files_state, engines.get(host_id(entry))) for entry, files_state in files]
-
-    def _status(self, entry: ModelEntry, files: FileState, engine: Mapping[str, Any] | None) -> ModelStatus:
-        """The engine's state where there is one and files for it; else the files'."""
-        aliases = tuple(self.shelf.catalog.names_of(entry))
-        if self._lifecycle is not None and entry.id in self._lifecycle.pulling:
-            return ModelStatus(entry=entry, state="pulling", reason="", aliases=aliases)
-        if files.state in ("absent", "broken") and (engine is None or engine["state"] != "ready"):
-            return ModelStatus(entry=entry, state=files.state, reason=files.reason, aliases=aliases)
-        if engine is None:
-            return ModelStatus(entry=entry, state="unloaded", reason="", aliases=aliases)
-        return ModelStatus(entry=entry, state=engine["state"], reason=engine["reason"], aliases=aliases, engine=engine)
-
-    def _file_states(self) -> list[tuple[ModelEntry, FileState]]:
-        return [(entry, self.shelf.store.state(entry)) for entry in self.shelf.catalog.entries()]
+        pulling = () if self._lifecycle is None else self._lifecycle.pulling
+        return await asyncio.to_thread(statuses_of, self.shelf, engines, frozenset(pulling))
 
     async def states(self) -> dict[str, Any]:
         """Engine states by model id."""
@@ -363,9 +352,14 @@ class Platform:
         """What was used, up to now where this process counts it; else up to what that one has written."""
         from pagoda.service.limits.report import Question, usage_report  # noqa: PLC0415  (it brings the database)
 
+        await self._flush()
+        return await usage_report(await self.records(), Question(**question), self.settings.prices.currency)
+
+    async def _flush(self) -> None:
+        """Write what this process holds of calls that are over."""
         if self._limiter is not None:
             await self._limiter.books.flush()
-        return await usage_report(await self.records(), Question(**question), self.settings.prices.currency)
+        await self.contents.flush()
 
     async def pools(self) -> list[dict[str, Any]]:
         """All pools with their replicas, as JSON."""

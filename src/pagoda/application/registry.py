@@ -14,4 +14,6 @@ def run_kinds() -> Mapping[str, RunTarget]:
     return {
         "batch": "pagoda.application.batching:run_batch",
         "bfcl": "pagoda.application.evaluating:run_bfcl",
+        "comparison": "pagoda.application.comparing:run_comparison",
+        "improvement": "pagoda.application.improving:run_improvement",
     }

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pagoda.core.settings import Settings
     from pagoda.logic.inference.joined import JoinedDoor
 
+    AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
+
 
 def add_settings_flag(parser: argparse.ArgumentParser) -> None:
     """``--set key=value`` for any setting, as in pagoda.toml."""
@@ -25,6 +27,23 @@ def add_settings_flag(parser: argparse.ArgumentParser) -> None:
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """``--json`` for machines."""
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def command_group(commands: Any, name: str, *, help_: str, about: str, example: str) -> AddCommand:
+    """Add a group of commands. What comes back adds one: its name, what runs it, what it does, and an example of it."""
+    group = commands.add_parser(name, help=help_, description=about, epilog=f"example: pagoda {name} {example}")
+    words = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(word: str, run: Callable[[argparse.Namespace], int], does: str, example: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = words.add_parser(
+            word, help=does, description=does[0].upper() + does[1:] + ".", epilog=f"example: pagoda {name} {example}"
+        )
+        add_json_flag(parser)
+        add_settings_flag(parser)
+        parser.set_defaults(run=run)
+        return parser
+
+    return add
 
 
 def settings_from(args: argparse.Namespace, **flags: Any) -> Settings:

@@ -50,9 +50,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     serving = commands.add_parser(
         "serve",
         help="offer the tools to MCP clients",
-        description="Offer the tools that need no approval to an MCP client, on standard input and output.",
-        epilog="example (the command that an MCP client is told):\n  pagoda tools serve --set tools.documents=docs",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Offer the tools that need no approval on standard input and output: an MCP client is told this "
+        "command.",
+        epilog="example: pagoda tools serve --set tools.documents=docs",
     )
     add_settings_flag(serving)
     serving.set_defaults(run=serve_tools)

@@ -211,6 +211,15 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """``[prompts]``: prompts that are kept."""
+
+    refresh_seconds: float = setting(
+        0.5, "How often each process looks for changed prompts: a label moved elsewhere is old this long.", low=0.02
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """``[client]``: Pagoda as a client of a service at another address."""
 
@@ -244,6 +253,51 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experiments:
+    """``[experiments]``: how soon a change holds everywhere, and how often what was seen is written."""
+
+    refresh_seconds: float = setting(
+        0.5, "How often a process reads which experiments run, seconds.", low=0.05, high=60
+    )
+    write_seconds: float = setting(
+        0.5, "How often what was seen of experiments is written to the database, seconds.", low=0.05, high=60
+    )
+    adapt_seconds: float = setting(30.0, "How often adaptive experiments are shared out anew, seconds.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviews:
+    """``[reviews]``: which answers people are to look at, and how many people each."""
+
+    complaints: bool = setting(True, "Queue answers that feedback complains about (thumb down, or a correction).")
+    sample: float = setting(0.0, "Share of all answers that is queued at random.", low=0, high=1)
+    confidence: float = setting(
+        0.0,
+        "Mean probability of an answer's tokens below which it is queued, where requests ask for them.",
+        low=0,
+        high=1,
+    )
+    flag: tuple[str, ...] = setting((), "Regular expressions; answers in which one is found are queued.")
+    hold: tuple[str, ...] = setting(
+        (), "Regular expressions; answers in which one is found are held back until somebody approves them."
+    )
+    reviewers: int = setting(1, "People who judge each answer.", low=1, high=20)
+    claim_seconds: float = setting(600.0, "How long a claimed answer is kept for its reviewer, seconds.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """``[quality]``: answers scored off the request's path, into metrics."""
+
+    share: float = setting(0.0, "Share of all answers that is scored by rules.", low=0, high=1)
+    judge: str = setting("", "Model that scores them too, by id or alias; empty: rules alone.")
+    judge_share: float = setting(0.1, "Share of the scored answers that the judge sees.", low=0, high=1)
+    criteria: str = setting(
+        "The answer does what was asked, is correct, and is clear.", "What the judge is to look for, in any language."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """``[tools]``: what agents and callers of ``/api/v1/tools`` may have done."""
 
@@ -274,6 +328,12 @@ class Telemetry:
     goodput_token_seconds: float = setting(
         0.2, "Longest mean time between pieces of an answer that counts as good.", low=0.001
     )
+    otlp_url: str = setting(
+        "", "OTLP/HTTP address that traces are sent to, such as http://127.0.0.1:4318/v1/traces; empty: none."
+    )
+    trace_share: float = setting(
+        1.0, "Share of the traces that begin here which is kept; a client's own choice comes first.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,11 +349,15 @@ class Settings:
     routing: Routing = Routing()
     cache: Cache = Cache()
     keys: Keys = Keys()
+    prompts: Prompts = Prompts()
     client: Client = Client()
     limits: Limits = Limits()
     prices: Prices = Prices()
     storage: Storage = Storage()
     log: Log = Log()
+    experiments: Experiments = Experiments()
+    reviews: Reviews = Reviews()
+    quality: Quality = Quality()
     telemetry: Telemetry = Telemetry()
     tools: Tools = Tools()
     origins: Mapping[str, str] = field(default_factory=dict)

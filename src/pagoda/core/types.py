@@ -69,6 +69,10 @@ class Call:
     cache_max_age: float | None = None
     """Oldest cached answer that will do, seconds."""
     parent: str | None = None
+    unit: str | None = None
+    """Whom an experiment assigns, as ``X-Experiment-Unit`` says; without it the user, or else the key."""
+    prompt: str | None = None
+    """The kept prompt and version that the messages come from, as in ``summary@3``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,8 @@ from pagoda.interface.routes import (
     completions,
     drain,
     embeddings,
+    experiments,
+    feedback,
     files,
     health,
     internal,
@@ -37,8 +39,10 @@ from pagoda.interface.routes import (
     messages,
     models,
     pools,
+    prompts,
     rerank,
     responses,
+    reviews,
     runs,
     service,
     tokens,
@@ -53,7 +57,7 @@ _DESCRIPTION = """
 OpenAI-compatible API and service API of Pagoda. Errors are `{"error": {"message", "type", "param", "code"}}`
 everywhere; unknown parameters are refused by name. Headers: `X-Request-Id` (yours is kept), `X-Request-Timeout`
 (seconds), `X-Request-Priority` (`interactive`, `normal`, `batch`, or a number: smaller is sooner), `Cache-Control`
-(what the response cache may do; `X-Cache` says what it did).
+(what the response cache may do; `X-Cache` says what it did), `X-Experiment-Unit` (whom experiments assign).
 """
 
 _ROUTES = (
@@ -73,10 +77,14 @@ _ROUTES = (
     runs,
     cache,
     pools,
+    prompts,
     keys,
     drain,
     usage,
     logs,
+    experiments,
+    feedback,
+    reviews,
     health,
     internal,
 )

@@ -18,9 +18,12 @@ from pagoda.core.ports import Inference
 from pagoda.core.runs import Runs
 from pagoda.core.settings import Settings
 from pagoda.core.types import PRIORITIES, CacheUse, CacheWish, Call, Event, Started
-from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, need_of
+from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, models_of, need_of
+from pagoda.interface.learning import Learning
 from pagoda.interface.sse import ClientGone
 from pagoda.interface.turnstile import Gate
+from pagoda.logic.prompts.composing import Composer
+from pagoda.logic.prompts.index import PromptIndex
 from pagoda.model.catalog.entry import ModelEntry
 from pagoda.service.contents.recorder import Recorder
 from pagoda.service.keys.ring import KeyRing
@@ -33,9 +36,11 @@ if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.logic.agents.desk import Agents
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
+    from pagoda.logic.prompts.book import PromptBook
     from pagoda.service.keys.book import KeyBook
 
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
+_LONGEST_UNIT = 500
 _LEAST_URGENT = 99
 
 
@@ -79,6 +84,11 @@ class Backstage(Protocol):
     """Set when the service has begun to shut down: no new work is taken, and what only waits should end."""
 
     @property
+    def learning(self) -> Learning:
+        """What is learnt from answers that were given."""
+        ...
+
+    @property
     def files(self) -> FileShelf:
         """Uploaded files."""
         ...
@@ -86,6 +96,19 @@ class Backstage(Protocol):
     @property
     def batches(self) -> Batches:
         """Batches that were asked for over HTTP."""
+        ...
+
+    prompts: PromptIndex
+    """Prompts by name and version or label, in memory."""
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """Prompts as they are kept."""
+        ...
+
+    @property
+    def composer(self) -> Composer:
+        """What makes prompts ready for models."""
         ...
 
     @property
@@ -188,12 +211,34 @@ async def call_of(request: Request) -> Call:
         route=request.scope["route"].path,
         cache=cache,
         cache_max_age=max_age,
+        unit=_unit_of(request),
     )
+
+
+def _unit_of(request: Request) -> str | None:
+    unit = request.headers.get("x-experiment-unit")
+    if unit is not None and not 1 <= len(unit) <= _LONGEST_UNIT:
+        raise InvalidRequest(
+            f"X-Experiment-Unit must have 1 to {_LONGEST_UNIT} characters; leave it out to use the user or the key.",
+            param="X-Experiment-Unit",
+        )
+    return unit
 
 
 def on_behalf_of(call: Call, user: str | None) -> Call:
     """The call, with whom the client says it asks for."""
     return replace(call, user=user) if user else call
+
+
+def asked_model(stage: Backstage, request: Request, call: Call, name: str | None) -> ModelEntry:
+    """The model that a call asks to generate, or its variant's where an experiment is attached to that name.
+
+    Raises ``NotFound``.
+    """
+    among = models_of(request)
+    asked = stage.entry(name, "chat", among)
+    variant = stage.learning.roster.model_of(call, name or asked.id, among)
+    return asked if variant is None else stage.entry(variant, "chat", among)
 
 
 def _priority_of(request: Request) -> int:

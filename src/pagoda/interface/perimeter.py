@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -165,7 +164,7 @@ class Entrance:
         given = _header(scope, b"x-request-id")
         request_id = given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
-        note, status, telemetry = Note(), 499, self._telemetry
+        note, status, telemetry = Note(request_id), 499, self._telemetry
         SLOT.set(note)
 
         async def named(message: Message) -> None:
@@ -177,12 +176,21 @@ class Entrance:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
+        traced = telemetry.traces.request(scope["method"], scope["path"], scope["headers"])
         try:
-            await self._app(scope, receive, named)
+            with traced as span:
+                try:
+                    await self._app(scope, receive, named)
+                finally:
+                    if span:
+                        span.name(f"{scope['method']} {_endpoint(scope)}")
+                        span.note({"http.route": _endpoint(scope), "http.response.status_code": status})
+                        span.note({"pagoda.request_id": request_id})
         finally:
+            note.end(status)
             endpoint = _endpoint(scope)
             telemetry.child(telemetry.http_requests, endpoint, str(status)).inc()
-            telemetry.child(telemetry.http_duration, endpoint).observe(time.perf_counter() - note.began)
+            telemetry.child(telemetry.http_duration, endpoint).observe(note.spent)
             if self._journal is not None:
                 self._journal.tell(scope, note, endpoint, status)
 

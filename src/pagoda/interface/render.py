@@ -20,11 +20,11 @@ from pagoda.core.types import (
     Started,
     TokenLogprob,
     Usage,
-    new_id,
 )
 from pagoda.interface.schemas.shared import SamplingFields
 from pagoda.interface.sse import DONE, frame
 from pagoda.logic.inference.answer import Answer, Choice
+from pagoda.service.note import answer_id
 
 
 def sampling_of(body: SamplingFields) -> Sampling:
@@ -167,7 +167,7 @@ def completion_json(answers: Sequence[Answer], *, logprobs: bool) -> dict[str, A
 
 def _whole(kind: str, prefix: str, answer: Answer, choices: list[dict[str, Any]], usage: Usage) -> dict[str, Any]:
     body = {
-        "id": new_id(prefix),
+        "id": answer_id(prefix),
         "object": kind,
         "created": int(time.time()),
         "model": answer.model,
@@ -188,7 +188,7 @@ class ChunkWriter:
         self._include_usage = include_usage
         self._offsets: dict[int, int] = {}
         self._head = {
-            "id": new_id("chatcmpl" if chat else "cmpl"),
+            "id": answer_id("chatcmpl" if chat else "cmpl"),
             "object": "chat.completion.chunk" if chat else "text_completion",
             "created": int(time.time()),
         }

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
-from pagoda.core.types import Delta, Event, Finish, FinishReason, Started, Usage, new_id
+from pagoda.core.types import Delta, Event, Finish, FinishReason, Started, Usage
 from pagoda.interface.problems import anthropic_shape
 from pagoda.interface.sse import Style, typed_frame
 from pagoda.logic.inference.answer import Answer
+from pagoda.service.note import answer_id
 
 STYLE = Style(
     keep_alive=typed_frame({"type": "ping"}),
@@ -45,7 +46,7 @@ def _block(kind: str, text: str = "") -> dict[str, Any]:
 
 
 def _envelope(model: str, warnings: tuple[str, ...]) -> dict[str, Any]:
-    head = {"id": new_id("msg"), "type": "message", "role": "assistant", "model": model, "content": []}
+    head = {"id": answer_id("msg"), "type": "message", "role": "assistant", "model": model, "content": []}
     return head | ({"warnings": warnings} if warnings else {})
 
 

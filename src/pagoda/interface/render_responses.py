@@ -13,6 +13,7 @@ from pagoda.interface.render import chat_logprobs
 from pagoda.interface.schemas.responses import ResponsesRequest
 from pagoda.interface.sse import typed_frame
 from pagoda.logic.inference.answer import Answer
+from pagoda.service.note import answer_id
 
 _CUT: dict[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
@@ -38,7 +39,7 @@ class Draft:
         if form is not None and form.type != "json_schema":
             shown = {"type": form.type}
         self._fields = {
-            "id": new_id("resp"),
+            "id": answer_id("resp"),
             "object": "response",
             "created_at": int(time.time()),
             "background": False,

@@ -47,6 +47,7 @@ from pagoda.service.routing.pool import ReplicaPool
 from pagoda.service.routing.router import Router, first_text_first
 from pagoda.service.supervisor import HostState, Supervisor
 from pagoda.service.telemetry import Telemetry
+from pagoda.service.traces import NO_CALL, ModelSpan
 from pagoda.service.vitals import look
 
 T = TypeVar("T")
@@ -93,7 +94,8 @@ class ModelService:
         if request.model != model.id:
             request = replace(request, model=model.id)
         limit, telemetry = _limit_of(call), self.telemetry
-        with _Counted(telemetry, model.id, "generate"):
+        span = telemetry.traces.model_call("text_completion" if request.messages is None else "chat", request, call)
+        with _Counted(telemetry, model.id, "generate", span):
             charge, request = await self.limits.generation(model, request, call, self._context(model))
             with charge:
                 produce = partial(self._produced, model, request, call, charge)
@@ -103,6 +105,7 @@ class ModelService:
                     while (event := await _next(events, limit, model)) is not None:
                         charge.note(event)
                         pace.note(event)
+                        span.take(event)
                         yield event
                     pace.end()
 
@@ -115,7 +118,8 @@ class ModelService:
         if request.dimensions is not None and own is not None and request.dimensions != own:
             raise InvalidRequest(f"{model.id} gives {own} dimensions; others are not supported.", param="dimensions")
 
-        with _Counted(self.telemetry, model.id, "embed"):
+        span = self.telemetry.traces.model_call("embeddings", request, call)
+        with _Counted(self.telemetry, model.id, "embed", span):
             charge = await self.limits.embedding(model, request, call)
 
             async def produced(shared: bool) -> AsyncIterator[Embeddings]:
@@ -131,6 +135,7 @@ class ModelService:
                     async with asyncio.timeout_at(_limit_of(call)), aclosing(stream):  # type: ignore[type-var]
                         answer = cast("Embeddings", await anext(stream))
                     charge.note_whole(answer)
+                    span.note_usage(answer.prompt_tokens)
             except TimeoutError as error:
                 raise ModelTimeout(f"{model.id} did not finish before the request's deadline.") from error
         if answer.cache != "hit":
@@ -312,8 +317,9 @@ class ModelService:
 class _Counted:
     """A block that counts a call by its outcome: ok, the error's code, or cancelled."""
 
-    def __init__(self, telemetry: Telemetry, model: str, verb: str) -> None:
+    def __init__(self, telemetry: Telemetry, model: str, verb: str, span: ModelSpan = NO_CALL) -> None:
         self._telemetry = telemetry
+        self._span = span
         self._labels = (model, verb)
         self._began = time.perf_counter()
 
@@ -329,6 +335,7 @@ class _Counted:
         telemetry.child(telemetry.active, self._labels[0]).dec()
         telemetry.child(telemetry.requests, *self._labels, status).inc()
         telemetry.child(telemetry.duration, *self._labels).observe(time.perf_counter() - self._began)
+        self._span.end(status)
 
 
 def _limit_of(call: Call) -> float | None:

@@ -1,7 +1,8 @@
 """What is known of one HTTP request on its way to the log: a slot that the interface opens and this storey fills.
 
 A slot rather than a field of every answer, since refusals, streams and embeddings are all told of. It carries times and
-numbers, never a prompt or an answer.
+numbers, never a prompt or an answer; only of a request that is part of an experiment the first words are held until it
+is over, to see whether they refuse.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 from contextvars import ContextVar
 from time import perf_counter
 
-from pagoda.core.types import CallDelta, Delta, Event, Finish, Started
+from pagoda.core.types import CallDelta, Delta, Event, Finish, Started, new_id
+
+OPENING = 200
+_OURS = "req-"
+_OURS_LENGTH = len(_OURS) + 32
 
 
 class Note:
@@ -26,13 +31,27 @@ class Note:
         "finish",
         "first",
         "model",
+        "opening",
         "prompt",
         "queue",
+        "request_id",
         "shared",
+        "spent",
+        "status",
+        "trials",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: str = "") -> None:
         self.began = perf_counter()
+        self.request_id = request_id
+        self.status = 0
+        """What it was answered with; 0 while it is not over."""
+        self.spent = 0.0
+        """Time of the whole request."""
+        self.trials: set[str] | None = None
+        """The experiments that it is part of."""
+        self.opening = ""
+        """The answer's first words, where it is part of one."""
         self.model = ""
         self.queue = 0.0
         """Spent waiting for a turn."""
@@ -49,6 +68,10 @@ class Note:
         self.shared = False
         """Whether it waits for an answer that another request has asked for."""
 
+    def end(self, status: int) -> None:
+        """The request is over."""
+        self.status, self.spent = status, perf_counter() - self.began
+
     def ask(self) -> None:
         """From now on it is the engine's time."""
         self.asked = perf_counter()
@@ -64,6 +87,8 @@ class Note:
         if isinstance(event, Delta | CallDelta):
             if self.first is None:
                 self.first = perf_counter()
+            if self.trials is not None and isinstance(event, Delta) and len(self.opening) < OPENING:
+                self.opening += event.text[:OPENING]
         elif isinstance(event, Started):
             self.model, self.cache = event.model, event.cache
         elif isinstance(event, Finish):
@@ -86,3 +111,19 @@ class Note:
 
 SLOT: ContextVar[Note | None] = ContextVar("pagoda_note", default=None)
 """The present request's note; ``None`` outside a request."""
+
+
+def answer_id(prefix: str) -> str:
+    """An identifier for the answer to the present request: of an id that is ours its random part, so that either tells
+    of the other; else, and outside a request, a fresh one.
+    """
+    note = SLOT.get()
+    if note is None or len(note.request_id) != _OURS_LENGTH or not note.request_id.startswith(_OURS):
+        return new_id(prefix)
+    return f"{prefix}-{note.request_id[len(_OURS) :]}"
+
+
+def request_of(answer: str) -> str:
+    """The request that an id names: itself, or what an answer's id was made of."""
+    prefix, _, rest = answer.partition("-")
+    return _OURS + rest if prefix in ("chatcmpl", "cmpl", "resp", "msg") and len(rest) == 32 else answer

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 import pagoda
 from pagoda.service.fleet import Fleet
 from pagoda.service.histogram import LoopHistogram
+from pagoda.service.traces import NO_TRACES, Traces
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
@@ -32,8 +33,9 @@ NO_BOUNDS = Bounds(float("inf"), float("inf"))
 class Telemetry:
     """The metrics of this process."""
 
-    def __init__(self, bounds: Bounds = NO_BOUNDS) -> None:
+    def __init__(self, bounds: Bounds = NO_BOUNDS, traces: Traces = NO_TRACES) -> None:
         self.bounds = bounds
+        self.traces = traces
         self.registry = CollectorRegistry()
         self.fleet = Fleet()
         self._children: dict[tuple[object, tuple[str, ...]], Counter | Gauge | Histogram] = {}
@@ -79,6 +81,7 @@ class Telemetry:
         self._count_cache()
         self._count_keys()
         self._count_replicas()
+        self._count_quality()
 
     def _count_answers(self) -> None:
         self.token_gaps = LoopHistogram(
@@ -214,6 +217,23 @@ class Telemetry:
         )
         self.fallbacks = Counter(
             "pagoda_fallbacks", "Requests that went on to another model.", ("model", "to"), registry=self.registry
+        )
+
+    def _count_quality(self) -> None:
+        scored = ("model", "prompt", "version", "rule")
+        self.quality_answers = Counter(
+            "pagoda_quality_answers", "Sampled answers that were scored, by rule.", scored, registry=self.registry
+        )
+        self.quality_points = Counter(
+            "pagoda_quality_points", "Their scores added up, each from 0 to 1.", scored, registry=self.registry
+        )
+        self.quality_unjudged = Counter(
+            "pagoda_quality_unjudged", "Answers that the judge could not judge.", ("model",), registry=self.registry
+        )
+        self.quality_dropped = Counter(
+            "pagoda_quality_dropped",
+            "Sampled answers that came faster than they could be scored.",
+            registry=self.registry,
         )
 
     def _count_keys(self) -> None:

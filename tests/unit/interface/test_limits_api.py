@@ -197,7 +197,7 @@ async def test_usage_is_reported_by_key_model_and_day_and_adds_up(settings: Sett
         assert counted == [answers[0] + answers[1], answers[2]]
         assert report["total"]["money"] == sum(answers) * 1000
         assert report["total"]["cost"].endswith(" EUR")
-        for wrong in ("by=colour", "by=key,key", "from=yesterday"):
+        for wrong in ("to=0", "from=2020-1-1", "by=colour", "by=key,key", "from=yesterday"):
             async with service.session.get(f"{service.url}/api/v1/usage?{wrong}") as response:
                 assert response.status == 400
         async with service.session.get(service.url + "/api/v1/usage?key=b&from=2020-01-01&by=day") as response:

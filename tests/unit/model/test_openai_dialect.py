@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import aiohttp
 import pytest
 
 from pagoda.core.errors import ContextTooLong, ModelTimeout, Overloaded, Rejected, Unavailable
 from pagoda.core.types import Embed
-from pagoda.model.catalog.entry import EmbeddingForm, ModelEntry, RemoteAddress
+from pagoda.model.catalog.entry import EmbeddingForm, LocalPath, ModelEntry, RemoteAddress
+from pagoda.model.engines import engine_kind
 from pagoda.model.engines.contract import Profile, Room
 from pagoda.model.engines.openai import OpenAIEngine
 from pagoda.model.engines.schema import keywords
+from tests.services import free_port
 
 ROOM = Room(threads=1, parallel=1, context=0)
 FORM = EmbeddingForm(query_prefix="query: ", passage_prefix="passage: ", normal_form="NFKC")
@@ -98,3 +102,21 @@ async def test_an_address_that_nobody_serves_is_unavailable() -> None:
             await engine.embed(Embed(model="far", inputs=("x",)))
     finally:
         await engine.close()
+
+
+@pytest.mark.parametrize("kind", ["llamacpp", "transformers", "vllm"])
+async def test_a_server_that_dies_before_it_was_spoken_to_leaves_no_connection(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[aiohttp.ClientSession] = []
+    begin = aiohttp.ClientSession.__init__
+
+    def noted(self: aiohttp.ClientSession, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        opened.append(self)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", noted)
+    model = dataclasses.replace(MODEL, engine=kind, source=LocalPath(path="gone"))
+    with pytest.raises(Unavailable):
+        await engine_kind(kind).connect(model, f"http://127.0.0.1:{free_port()}", "key", ROOM)
+    assert [session.closed for session in opened] == [True]

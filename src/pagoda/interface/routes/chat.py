@@ -10,7 +10,17 @@ from starlette.responses import Response
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Generation
 from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of, on_behalf_of, stream_headers
+from pagoda.interface.context import (
+    Answered,
+    Backstage,
+    Route,
+    asked_model,
+    backstage,
+    call_of,
+    on_behalf_of,
+    stream_headers,
+)
+from pagoda.interface.prompted import PROMPT_HEADER, with_prompt
 from pagoda.interface.render import ChunkWriter, chat_json, output_of, reasoning_of, sampling_of, stops_of
 from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
 from pagoda.interface.sse import EventStream, while_connected
@@ -36,10 +46,15 @@ async def chat(
 ) -> Response:
     """Answer a conversation with text, streaming or whole."""
     call = on_behalf_of(call, body.user)
-    model = stage.entry(body.model, "chat", models_of(request)).id
+    if body.prompt is not None:
+        find = lambda name: stage.entry(name, "chat", models_of(request)).id  # noqa: E731
+        body, call = await while_connected(
+            request, with_prompt(body, body.prompt, call, stage.prompts, (stage.composer, find))
+        )
+    model = asked_model(stage, request, call, body.model).id
     if not body.stream:
         answer = await while_connected(request, answer_chat(body, model, stage.inference, call))
-        return answer.response()
+        return _told(answer.response(), call)
     wanted = _generation(body, model)
     include = body.stream_options is not None and body.stream_options.include_usage
     writer = ChunkWriter(chat=True, logprobs=bool(body.logprobs), include_usage=include, older_calls=body.older_calls)
@@ -47,7 +62,7 @@ async def chat(
     first = await while_connected(request, anext(events, None))
     frames = writer.frames(events, first, wanted.n)
     headers = stream_headers(wanted.model, first)
-    return EventStream(frames, stage.settings.server.keepalive_seconds, headers)
+    return _told(EventStream(frames, stage.settings.server.keepalive_seconds, headers), call)
 
 
 async def answer_chat(body: ChatRequest, model: str, inference: Inference, call: Call) -> Answered:
@@ -55,6 +70,13 @@ async def answer_chat(body: ChatRequest, model: str, inference: Inference, call:
     answer = await collect(inference, _generation(body, model), call)
     told = chat_json(answer, logprobs=bool(body.logprobs), older_calls=body.older_calls)
     return Answered(told, answer.cache)
+
+
+def _told(response: Response, call: Call) -> Response:
+    """The response, with the version of the prompt that was asked for by name."""
+    if call.prompt is not None:
+        response.headers[PROMPT_HEADER] = call.prompt
+    return response
 
 
 def _generation(body: ChatRequest, model: str) -> Generation:

@@ -13,8 +13,17 @@ from starlette.responses import Response
 
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Event, Generation, Started, Usage
-from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of, on_behalf_of, stream_headers
+from pagoda.interface.access import needs
+from pagoda.interface.context import (
+    Answered,
+    Backstage,
+    Route,
+    asked_model,
+    backstage,
+    call_of,
+    on_behalf_of,
+    stream_headers,
+)
 from pagoda.interface.render import (
     ChunkWriter,
     completion_json,
@@ -41,7 +50,7 @@ async def completions(
 ) -> Response:
     """Continue each prompt ``n`` times; the choices of prompt ``i`` begin at index ``i * n``."""
     call = on_behalf_of(call, body.user)
-    model = stage.entry(body.model, "chat", models_of(request)).id
+    model = asked_model(stage, request, call, body.model).id
     if not body.stream:
         answer = await while_connected(request, answer_completion(body, model, stage.inference, call))
         return answer.response()

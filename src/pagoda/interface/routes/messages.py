@@ -13,6 +13,7 @@ from pagoda.interface.context import (
     Backstage,
     Route,
     answer_headers,
+    asked_model,
     backstage,
     call_of,
     json_response,
@@ -53,7 +54,7 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
 async def messages(body: MessagesRequest, request: Request, stage: Stage, call: TheCall) -> Response:
     """Answer a conversation, or continue its last message if that is the assistant's."""
     call = on_behalf_of(call, body.metadata.user_id if body.metadata else None)
-    wanted = _generation(body, stage.entry(body.model, "chat", models_of(request)).id)
+    wanted = _generation(body, asked_model(stage, request, call, body.model).id)
     warnings = _warnings(body)
     if not body.stream:
         answer = await while_connected(request, collect(stage.inference, wanted, call))

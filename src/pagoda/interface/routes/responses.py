@@ -9,8 +9,17 @@ from starlette.responses import Response
 
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Generation, OutputFormat, Sampling
-from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of, on_behalf_of, stream_headers
+from pagoda.interface.access import needs
+from pagoda.interface.context import (
+    Answered,
+    Backstage,
+    Route,
+    asked_model,
+    backstage,
+    call_of,
+    on_behalf_of,
+    stream_headers,
+)
 from pagoda.interface.render import reasoning_of
 from pagoda.interface.render_responses import Draft, ResponseWriter, response_json
 from pagoda.interface.schemas.responses import ResponsesAnswer, ResponsesRequest
@@ -39,7 +48,7 @@ async def responses(
 ) -> Response:
     """Answer with text, streaming or whole."""
     call = on_behalf_of(call, body.user)
-    model = stage.entry(body.model, "chat", models_of(request)).id
+    model = asked_model(stage, request, call, body.model).id
     if not body.stream:
         answer = await while_connected(request, answer_response(body, model, stage.inference, call))
         return answer.response()

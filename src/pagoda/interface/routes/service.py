@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from pagoda.core.types import Call, Embed, Generation, Sampling
 from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Backstage, Route, answer_headers, backstage, call_of, json_response
+from pagoda.interface.context import Backstage, Route, answer_headers, asked_model, backstage, call_of, json_response
 from pagoda.interface.schemas.service import (
     GenerateRequest,
     GenerationRequest,
@@ -69,7 +69,7 @@ async def _text(
 ) -> Response:
     """A chat model answers the text as a message, under its template; a plain model continues it."""
     name, text, length, temperature = asked
-    entry = stage.entry(name, "chat", models_of(request))
+    entry = asked_model(stage, request, call, name)
     chats = entry.task == "chat"
     wanted = Generation(
         model=entry.id,

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from pagoda.core.errors import InvalidRequest
@@ -22,6 +23,16 @@ _DOWN: dict[int | str, dict[str, Any]] = {503: {"model": ErrorAnswer, "descripti
 Name = Annotated[str | None, Query(min_length=1, max_length=500)]
 
 
+def _whole_day(value: Any) -> Any:
+    """Let ``YYYY-MM-DD`` through alone; pydantic would also take seconds since 1970 for a day."""
+    if isinstance(value, str) and date.fromisoformat(value).isoformat() != value:
+        raise ValueError("write a day as YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date | None, BeforeValidator(_whole_day)]
+
+
 async def visible_key(request: Request) -> str | None:
     """The one key whose usage the caller may see; ``None``: everybody's. Scopes of keys are decided here alone."""
     key = key_of(request)
@@ -33,8 +44,8 @@ async def question_of(
     key: Name = None,
     team: Name = None,
     model: Name = None,
-    since: Annotated[date | None, Query(alias="from", description="First day, UTC.")] = None,
-    until: Annotated[date | None, Query(alias="to", description="Last day, UTC.")] = None,
+    since: Annotated[Day, Query(alias="from", description="First day, UTC.")] = None,
+    until: Annotated[Day, Query(alias="to", description="Last day, UTC.")] = None,
     by: Annotated[
         str, Query(max_length=100, description="Of key, team, model, day; separated by commas.")
     ] = "key,model,day",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pagoda.core.types import ToolMode, Toolset, ToolSpec
+from pagoda.interface.schemas.prompts import NamedPrompt
 from pagoda.interface.schemas.shared import Length, ModelName, SamplingFields, Shape, Strict, TokenUsage
 
 
@@ -120,7 +122,10 @@ class ChatRequest(SamplingFields):
     """A conversation to be answered."""
 
     model: ModelName | None = None
-    messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
+    prompt: NamedPrompt | None = Field(
+        None, description="Extension: a kept prompt; its messages come first, and messages may be empty."
+    )
+    messages: list[ChatMessage] = Field(default=None, validate_default=True, max_length=10_000)
     max_tokens: Length | None = None
     max_completion_tokens: Length | None = Field(None, description="The newer name of max_tokens.")
     logprobs: bool | None = None
@@ -146,6 +151,18 @@ class ChatRequest(SamplingFields):
     safety_identifier: str | None = Field(None, max_length=500)
     prompt_cache_key: str | None = Field(None, max_length=500)
 
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _need_messages(cls, given: Any, info: ValidationInfo) -> Any:
+        """Without a prompt there is a message at least."""
+        if info.data.get("prompt") is not None:
+            return given or []
+        if given is None:
+            raise PydanticCustomError("missing", "Field required")
+        if isinstance(given, list) and not given:
+            raise ValueError("there must be a message at least, or a prompt")
+        return given
+
     @model_validator(mode="after")
     def _check(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
@@ -154,7 +171,7 @@ class ChatRequest(SamplingFields):
             raise ValueError("max_tokens and max_completion_tokens are two names of one thing; give one")
         if self.reasoning_format == "none" and not self.include_reasoning:
             raise ValueError("reasoning_format none keeps the thinking that include_reasoning leaves out; give one")
-        if self.continue_final_message and self.messages[-1].role != "assistant":
+        if self.continue_final_message and (not self.messages or self.messages[-1].role != "assistant"):
             raise ValueError("continue_final_message needs the last message to be the assistant's")
         for older, newer in (("functions", "tools"), ("function_call", "tool_choice")):
             if getattr(self, older) is not None and (self.tools is not None or getattr(self, newer) is not None):

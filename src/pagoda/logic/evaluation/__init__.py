@@ -1,1 +1,1 @@
-"""Evaluation: tasks, scorers, and what they say of a model."""
+"""How good answers are: scorers, comparisons of variants with their statistics, and the search for better prompts."""

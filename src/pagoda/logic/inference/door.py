@@ -37,6 +37,7 @@ from pagoda.logic.inference.calling.calling import answer_with_tools, check_tool
 from pagoda.logic.inference.calling.wording import tells_of_calls
 from pagoda.logic.inference.output import check_output, check_schema
 from pagoda.logic.inference.reasoning import inline_reasoning, separate_reasoning
+from pagoda.logic.quality.watch import Watch
 from pagoda.service.contents.recorder import Recorder
 from pagoda.service.dispatch import ModelService
 
@@ -44,9 +45,10 @@ from pagoda.service.dispatch import ModelService
 class Door:
     """``Inference`` in process."""
 
-    def __init__(self, service: ModelService, contents: Recorder) -> None:
+    def __init__(self, service: ModelService, contents: Recorder, watch: Watch) -> None:
         self._service = service
         self._contents = contents
+        self._watch = watch
 
     def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
         """Stream an answer; one that breaks its demanded form ends with ``BadOutput`` instead of usage."""
@@ -64,7 +66,7 @@ class Door:
         else:
             check_toolset(toolset)
             events = checked_calls(self._formed(request, call), toolset)
-        return self._contents.heard(events, request, call)
+        return self._watch.heard(self._contents.heard(events, request, call), request, call)
 
     def _formed(self, request: Generation, call: Call) -> AsyncIterator[Event]:
         """The answer, checked against its demanded form."""

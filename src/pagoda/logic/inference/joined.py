@@ -34,6 +34,7 @@ from pagoda.service.lifecycle import Order, Step
 from pagoda.service.limits.standing import PREFIX, SLOT
 from pagoda.service.note import SLOT as NOTE
 from pagoda.service.routing.steering import PoolOrder
+from pagoda.service.traces import carried
 
 T = TypeVar("T")
 
@@ -183,7 +184,7 @@ class JoinedDoor:
         for attempt in (1, 2):
             if self._address is None:
                 self._address = await self._find()
-            headers = {INTERNAL_KEY_HEADER: self._address.key, "Content-Type": "application/json"}
+            headers = {INTERNAL_KEY_HEADER: self._address.key, "Content-Type": "application/json", **carried()}
             url = f"{self._address.url}/internal/v1/{path}"
             try:
                 response = await self._session.request(method, url, data=body, headers=headers)

@@ -14,17 +14,18 @@ from pagoda.core.errors import BadOutput, InvalidRequest
 from pagoda.core.types import OutputFormat
 
 
-def check_schema(
-    schema: Mapping[str, Any], what: str = "The schema in response_format", param: str = "response_format"
-) -> None:
-    """Refuse what is not a JSON Schema (draft 2020-12). Raises ``InvalidRequest``, which calls it ``what``."""
+def check_schema(schema: Mapping[str, Any], place: str = "response_format", param: str | None = None) -> None:
+    """Refuse what is not a JSON Schema (draft 2020-12). Raises ``InvalidRequest``.
+
+    ``place`` says in words where it was given, ``param`` which parameter that is, if it is not the same.
+    """
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "the top"
         raise InvalidRequest(
-            f"{what} is not valid JSON Schema, at {where}: {error.message}",
-            param=param,
+            f"The schema in {place} is not valid JSON Schema, at {where}: {error.message}",
+            param=param or place,
             code="invalid_json_schema",
         ) from error
 

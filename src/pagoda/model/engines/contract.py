@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -160,8 +160,9 @@ class Engine(Protocol):
     profile: Profile
     context: int | None
 
-    def generate(self, request: Generation) -> AsyncIterator[Event]:
-        """Text, as it is produced."""
+    def generate(self, request: Generation, drawn: Drawn | None = None) -> AsyncIterator[Event]:
+        """Text, as it is produced. ``drawn`` hears each piece as it comes, also while a stop sequence may be beginning
+        and the piece is held back."""
         ...
 
     async def embed(self, request: Embed) -> Embeddings:
@@ -195,6 +196,10 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Close the connections (not the process)."""
         ...
+
+
+Drawn: TypeAlias = Callable[[str], None]
+"""Hears the pieces of an answer as an engine draws them."""
 
 
 class EngineKind(Protocol):

@@ -32,7 +32,7 @@ from pagoda.core.types import (
 )
 from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.catalog.gguf_header import GgufHeader, read_gguf_header
-from pagoda.model.engines.contract import Health, KvType, LaunchPlan, Memory, Profile, Room, Vitals
+from pagoda.model.engines.contract import Drawn, Health, KvType, LaunchPlan, Memory, Profile, Room, Vitals
 from pagoda.model.engines.exposition import llamacpp_health, llamacpp_vitals
 from pagoda.model.engines.openai import OpenAIEngine, Reading
 from pagoda.model.engines.stop import StopCutter
@@ -101,7 +101,7 @@ class LlamaCpp:
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> LlamaCppEngine:
         """Speak to a started child; its context is asked of it."""
         engine = LlamaCppEngine(model, url, key, room)
-        properties = await engine.request_json("GET", engine.root + "/props")
+        properties = await engine.ask_about_itself(engine.root + "/props")
         engine.context = properties["default_generation_settings"]["n_ctx"]
         return engine
 
@@ -129,9 +129,9 @@ class LlamaCppEngine(OpenAIEngine):
         super().__init__(model, url + "/v1", key, room, profile)
         self.root = url.rstrip("/")
 
-    async def generate(self, request: Generation) -> AsyncIterator[Event]:
+    async def generate(self, request: Generation, drawn: Drawn | None = None) -> AsyncIterator[Event]:
         """As the common tongue; stop sequences are cut here where the server's own way would lose something."""
-        reading = Reading(choices=request.n)
+        reading = Reading(choices=request.n, drawn=drawn)
         async with aclosing(self.stream(request, reading)) as stream:  # type: ignore[type-var]
             events = stream if request.top_logprobs is None else self._whole_logprobs(request, stream)
             async for event in self._cut(request, events, reading) if _cuts(request) else events:

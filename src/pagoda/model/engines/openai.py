@@ -45,7 +45,7 @@ from pagoda.core.types import (
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
-from pagoda.model.engines.contract import Health, Profile, Room, Vitals
+from pagoda.model.engines.contract import Drawn, Health, Profile, Room, Vitals
 from pagoda.model.engines.exposition import totals
 from pagoda.model.engines.logprobs import token_logprobs
 from pagoda.model.engines.schema import keywords
@@ -77,6 +77,7 @@ class Reading:
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     deltas: int = 0
     finished: set[int] = field(default_factory=set)
+    drawn: Drawn | None = None
 
 
 class OpenAIEngine:
@@ -103,11 +104,19 @@ class OpenAIEngine:
         """Close the connections."""
         await self.session.close()
 
+    async def ask_about_itself(self, address: str) -> dict[str, Any]:
+        """What a server that has just started says at ``address``; without an answer nobody will close us but we."""
+        try:
+            return await self.request_json("GET", address)
+        except BaseException:
+            await self.close()
+            raise
+
     # -- generation ---------------------------------------------------------------------------------------------------
 
-    def generate(self, request: Generation) -> AsyncIterator[Event]:
+    def generate(self, request: Generation, drawn: Drawn | None = None) -> AsyncIterator[Event]:
         """Stream an answer. Raises ``ModelError`` when the engine refuses, fails or falls silent."""
-        return self.stream(request, Reading(choices=request.n))
+        return self.stream(request, Reading(choices=request.n, drawn=drawn))
 
     async def stream(self, request: Generation, reading: Reading) -> AsyncIterator[Event]:
         """The answer as the engine gives it; ``reading`` tells at any time what has come so far."""
@@ -118,6 +127,8 @@ class OpenAIEngine:
             async for block in response.content.iter_any():
                 for payload in frames.feed(block):
                     for event in list(self.read_chunk(payload, request, reading)):  # to its end: usage is up to date
+                        if reading.drawn is not None and isinstance(event, Delta):
+                            reading.drawn(event.text)
                         yield event
                 if frames.over:
                     break

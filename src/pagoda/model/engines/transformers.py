@@ -31,7 +31,7 @@ from pagoda.core.types import (
 from pagoda.model.catalog.entry import ADAPTER_FILES, Adapter, ModelEntry
 from pagoda.model.catalog.recipes.safetensors import tensor_sizes
 from pagoda.model.engines.choice import PACKAGES
-from pagoda.model.engines.contract import Health, LaunchPlan, Memory, Profile, Room, Vitals
+from pagoda.model.engines.contract import Drawn, Health, LaunchPlan, Memory, Profile, Room, Vitals
 from pagoda.model.engines.openai import NEUTRAL_SAMPLING, OpenAIEngine
 
 INSTALL = "pip install 'pagoda-llm[train]'"
@@ -110,7 +110,7 @@ class Transformers:
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> TransformersEngine:
         """Speak to a started child; its context is asked of it."""
         engine = TransformersEngine(model, url, key, room)
-        engine.context = (await engine.request_json("GET", engine.root + "/health"))["context"]
+        engine.context = (await engine.ask_about_itself(engine.root + "/health"))["context"]
         return engine
 
 
@@ -155,9 +155,9 @@ class TransformersEngine(OpenAIEngine):
             await self.post_json(self.root + "/adapters", {"name": adapter.id, "path": source.path})
             self._adapters[adapter.id] = (source.path, version)
 
-    async def generate(self, request: Generation) -> AsyncIterator[Event]:
+    async def generate(self, request: Generation, drawn: Drawn | None = None) -> AsyncIterator[Event]:
         """As the common tongue, under the adapter's name where one answers."""
-        async for event in super().generate(request):
+        async for event in super().generate(request, drawn):
             yield (
                 replace(event, model=self._adapter(request.model) or self.model.id)
                 if isinstance(event, Started)

@@ -31,7 +31,7 @@ from pagoda.core.types import (
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
-from pagoda.model.engines.contract import Health, LaunchPlan, Memory, Profile, Room, Vitals
+from pagoda.model.engines.contract import Drawn, Health, LaunchPlan, Memory, Profile, Room, Vitals
 from pagoda.model.engines.exposition import vllm_health, vllm_vitals
 from pagoda.model.engines.openai import NEUTRAL_SAMPLING, OpenAIEngine
 
@@ -103,7 +103,7 @@ class Vllm:
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> VllmEngine:
         """Speak to a started server; its context is asked of it."""
         engine = VllmEngine(model, url, key, room)
-        models = await engine.request_json("GET", "/models")
+        models = await engine.ask_about_itself("/models")
         engine.context = models["data"][0]["max_model_len"]
         return engine
 
@@ -126,14 +126,14 @@ class VllmEngine(OpenAIEngine):
         super().__init__(model, url + "/v1", key, room, profile)
         self.root = url.rstrip("/")
 
-    async def generate(self, request: Generation) -> AsyncIterator[Event]:
+    async def generate(self, request: Generation, drawn: Drawn | None = None) -> AsyncIterator[Event]:
         """The common way, but for two habits: several greedy choices, which are equal, are refused by vLLM and so
         computed once; and a prompt that does not fit is not counted to its end."""
         copies = 1
         if request.n > 1 and self.sampling_body(request)["temperature"] == 0:
             copies, request = request.n, replace(request, n=1)
         try:
-            async for event in super().generate(request):
+            async for event in super().generate(request, drawn):
                 for each in _copied(event, copies):
                     yield each
         except ContextTooLong as error:

@@ -13,6 +13,7 @@ import orjson
 
 from pagoda.core.errors import PagodaError, StoreError
 from pagoda.core.settings import Log
+from pagoda.core.storage.text import storable
 from pagoda.core.types import Call, CallDelta, Delta, Event, Generation
 from pagoda.service.contents.masking import masked
 
@@ -85,7 +86,7 @@ class Recorder:
             "prompt": masked(prompt)[:_MOST_CHARACTERS],
             "answer": masked(answer)[:_MOST_CHARACTERS],
         }
-        self._rows.append({name: _storable(value) for name, value in row.items()})
+        self._rows.append({name: storable(value) for name, value in row.items()})
         del self._rows[:-_MOST_WAITING]
 
     async def flush(self) -> None:
@@ -118,10 +119,3 @@ class Recorder:
             await prune(await self._records(), self._settings.content_days)
         except StoreError as error:
             logger.warning("old prompts and answers were not deleted: %s", error.message)
-
-
-def _storable(value: Any) -> Any:
-    """Text as databases take it: PostgreSQL keeps no NUL, none keeps half a surrogate pair."""
-    if isinstance(value, str):
-        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-    return value

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.errors import Conflict, NotFound
 from pagoda.core.storage.records import BudgetRecord, HolderRecord, LeaseRecord, UsageDayRecord, UsageRecord
 from pagoda.core.storage.store import Store
+from pagoda.core.storage.upsert import insertion
 from pagoda.service.limits.account import NOTHING, Account, Amount
 from pagoda.service.limits.entries import Batch, HolderGone, Row, Taken, Wish
 
@@ -204,12 +204,6 @@ def _at(table: Any, account: str, period: str) -> tuple[Any, Any]:
     return table.account == account, table.period == period
 
 
-def _insert(session: AsyncSession, table: Any) -> Any:
-    """An INSERT that can say what to do about a row that exists."""
-    module: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    return module.insert(table)
-
-
 async def _holder(session: AsyncSession, holder: str) -> HolderRecord:
     found = await session.get(HolderRecord, holder, with_for_update=True)
     if found is None:
@@ -219,7 +213,7 @@ async def _holder(session: AsyncSession, holder: str) -> HolderRecord:
 
 async def _enter(session: AsyncSession, holder: str, place: str, now: float, number: int) -> None:
     values = {"place": place, "seen": _time(now), "batch": number}
-    statement = _insert(session, HolderRecord).values(id=holder, **values)
+    statement = insertion(session, HolderRecord).values(id=holder, **values)
     await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
@@ -238,7 +232,7 @@ async def _budget(session: AsyncSession, account: str, period: str) -> BudgetRec
         sums = sums.where(UsageDayRecord.day.startswith(period))
     tokens, money = (await session.execute(sums)).one()
     await session.execute(
-        _insert(session, BudgetRecord)
+        insertion(session, BudgetRecord)
         .values(
             account=account,
             period=period,
@@ -253,7 +247,7 @@ async def _budget(session: AsyncSession, account: str, period: str) -> BudgetRec
 
 
 async def _lease(session: AsyncSession, holder: str, account: Account, period: str, amount: Amount) -> None:
-    statement = _insert(session, LeaseRecord).values(
+    statement = insertion(session, LeaseRecord).values(
         holder=holder, account=account.id, period=period, team=account.team, tokens=amount.tokens, money=amount.money
     )
     await session.execute(
@@ -345,7 +339,7 @@ async def _add_rows(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> No
 async def _add_day(session: AsyncSession, where: dict[str, str], sums: Sequence[int], estimates: Sequence[int]) -> None:
     names = (*_DAY_SUMS, "estimated_tokens", "estimated_money")
     more = dict(zip(names, (*sums, *estimates), strict=True))
-    statement = _insert(session, UsageDayRecord).values(**where, **more)
+    statement = insertion(session, UsageDayRecord).values(**where, **more)
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=list(where), set_={name: getattr(UsageDayRecord, name) + more[name] for name in names}

@@ -165,10 +165,10 @@ class Router:
         request = told.request
         if request.model != replica.entry.id:
             request = replace(request, model=replica.entry.id)
-        if told.frames:
+        if told.spoken:
             return self._rest(engine, replica, request, told)
         self._check(request, engine)
-        return engine.generate(request)
+        return engine.generate(request, told.draw)
 
     async def _rest(self, engine: Engine, replica: Replica, request: Generation, told: Told) -> AsyncIterator[Event]:
         """The rest of an answer, sewn to what was told."""
@@ -179,7 +179,7 @@ class Router:
             yield stitch.usage(Usage((plan.prompt_tokens or 0) + plan.told_tokens))
             return
         self._check(plan.request, engine)
-        async with aclosing(engine.generate(plan.request)) as events:  # type: ignore[type-var]
+        async with aclosing(engine.generate(plan.request, told.draw)) as events:  # type: ignore[type-var]
             async for event in events:
                 replica.pulse.beat(monotonic())
                 for each in stitch.sew(event):
@@ -205,6 +205,8 @@ class Router:
             raise
         if told.spoken:
             self._refuse_seam(pool, told, fault)
+        else:
+            told.forget()
 
     def _refuse_seam(self, pool: ReplicaPool, told: Told, error: ModelError) -> None:
         """Raise where an answer that has begun is not continued."""

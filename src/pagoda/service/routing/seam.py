@@ -1,8 +1,9 @@
 """Continuing an answer that broke off: what was told, what to ask of another replica, and how both parts make one.
 
-What was told stays told: the other replica continues from it. Where streams bring each token alone, by the ids of
-these pieces; else by the text, which a tokenizer may split otherwise than it was drawn: that changes the count by as
-much, and sometimes what is likely next. Answers that are drawn at random are continued by a new draw.
+What was told stays told: the other replica continues from what was drawn, which may be more while a stop sequence
+may be beginning. Where streams bring each token alone, by the ids of these pieces; else by the text, which a tokenizer
+may split otherwise than it was drawn: that changes the count by as much, and sometimes what is likely next. Answers
+that are drawn at random are continued by a new draw.
 """
 
 from __future__ import annotations
@@ -27,28 +28,35 @@ class Told:
     """What the client has been told of an answer."""
 
     request: Generation
-    frames: int = 0
+    shown: int = 0
+    """Characters of the answer's text."""
+    spoken: bool = False
+    """Whether any of the answer has been told."""
     thought: bool = False
     """Whether thinking was told that the engine kept apart; no engine takes that back."""
     called: bool = False
     """Whether part of a tool call was told; no engine continues one."""
     pieces: list[str] = field(default_factory=list)
+    """What the engines drew, piece by piece; a part of it may be held back, since a stop sequence may be beginning."""
     started: bool = False
     held: list[Event] = field(default_factory=list)
     """The end, which is told with its usage, so that an answer that is broken off between them can go on."""
 
-    @property
-    def spoken(self) -> bool:
-        """Whether any of the answer has been told."""
-        return self.frames > 0
+    def draw(self, piece: str) -> None:
+        """An engine drew more."""
+        self.pieces.append(piece)
+
+    def forget(self) -> None:
+        """Nothing was told: what was drawn is drawn again."""
+        self.pieces.clear()
 
     def note(self, event: Delta | CallDelta) -> None:
         """More was told."""
-        self.frames += 1
+        self.spoken = True
         if isinstance(event, CallDelta):
             self.called = True
             return
-        self.pieces.append(event.text)
+        self.shown += len(event.text)
         self.thought = self.thought or bool(event.reasoning)
 
     def in_order(self, event: Event, pool: str) -> Sequence[Event]:
@@ -65,7 +73,7 @@ class Told:
         return (*self.held, event)
 
     def so_far(self) -> str:
-        """All text that was told."""
+        """All text that was drawn."""
         return "".join(self.pieces)
 
     def objection(self) -> str:
@@ -105,7 +113,7 @@ async def continue_from(told: Told, request: Generation, engine: Engine) -> Cont
         by_ids = replace(request, messages=None, prompt=(*prompt, *drawn), continue_final=False, max_tokens=left)
         return Continuation(by_ids, len(prompt), len(drawn))
     following = await _following(request, text, engine)
-    prompt_tokens, told_tokens = None, told.frames
+    prompt_tokens, told_tokens = None, len(told.pieces)
     if engine.profile.tokenize:
         prompt_tokens = await _count(request, engine)
         told_tokens = max(await _count(following, engine) - prompt_tokens, 1)
@@ -115,7 +123,7 @@ async def continue_from(told: Told, request: Generation, engine: Engine) -> Cont
 
 
 async def _drawn(pieces: Sequence[str], engine: Engine) -> tuple[int, ...]:
-    """The ids of what was told, split as it was drawn: each piece by itself, since a tokenizer given all of them would
+    """The ids of what was drawn, split as it was drawn: each piece by itself, since a tokenizer given all of them would
     join what the model wrote apart. Empty where they do not make the text again, or are too many to ask for."""
     known: dict[str, tuple[int, ...]] = {}
     distinct = list(dict.fromkeys(pieces))
@@ -140,7 +148,7 @@ async def _following(request: Generation, text: str, engine: Engine) -> Generati
     if isinstance(request.prompt, str):
         return replace(request, prompt=request.prompt + text)
     if not engine.profile.tokenize:
-        raise interrupted(f"{engine.model.id} cannot tokenize what was told")
+        raise interrupted(f"{engine.model.id} cannot tokenize what was drawn")
     ids = (await engine.tokenize(Tokenize(model=request.model, text=text))).ids
     return replace(request, prompt=(*(request.prompt or ()), *ids))
 
@@ -168,22 +176,26 @@ class Stitch:
 
     def __init__(self, told: Told, plan: Continuation) -> None:
         self._plan = plan
-        self._frames = 0
-        self._hidden = 0
+        self._told = told
+        self._before = len(told.pieces)
         self._cutter = StopCutter(told.request.stop) if told.request.stop else None
         self.over = False
+        drawn = told.so_far()
+        sure = len(drawn)
         if self._cutter is not None:
-            tail = told.so_far()[-max(map(len, told.request.stop)) :]
-            sure = self._cutter.feed(Delta(0, tail))
-            self._hidden = len(tail) - (len(sure.text) if sure is not None else 0)
+            tail = drawn[-max(map(len, told.request.stop)) :]
+            known = self._cutter.feed(Delta(0, tail))
+            sure -= len(tail) - (len(known.text) if known is not None else 0)
+        self._hidden = max(told.shown - sure, 0)
+        self._owed = drawn[told.shown : sure]
 
     def sew(self, event: Event) -> Iterator[Event]:
         """The events of the whole answer for one of its rest."""
         match event:
             case Started():
-                return
+                if self._owed:
+                    yield Delta(0, self._owed)
             case Delta():
-                self._frames += 1
                 yield from self._cut(event)
             case Finish():
                 if self._cutter is not None and (rest := self._cutter.flush(event.index)) is not None:
@@ -211,7 +223,8 @@ class Stitch:
         if self._cutter.stopped:
             self.over = True
             yield Finish(event.index, "stop", self._cutter.stop)
-            yield self.usage(Usage((self._plan.prompt_tokens or 0) + self._plan.told_tokens, self._frames))
+            drawn = len(self._told.pieces) - self._before
+            yield self.usage(Usage((self._plan.prompt_tokens or 0) + self._plan.told_tokens, drawn))
 
     def _visible(self, event: Delta) -> Iterator[Delta]:
         """Without what was told before the seam."""

@@ -57,7 +57,7 @@ def check_toolset(toolset: Toolset) -> None:
     if toolset.only is not None and toolset.only not in names:
         raise InvalidRequest(f"tool_choice names {toolset.only!r}, which is none of the tools.", param="tool_choice")
     for tool in toolset.tools:
-        check_schema(tool.parameters, f"The parameters of the tool {tool.name}", "tools")
+        check_schema(tool.parameters, f"the parameters of the tool {tool.name}", "tools")
 
 
 def check_calls(calls: Sequence[tuple[str, Any]], toolset: Toolset) -> list[Called]:

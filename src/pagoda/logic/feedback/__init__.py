@@ -1,0 +1,1 @@
+"""Feedback: what people say of answers, the outcomes of experiments in it, and training data made of it."""
