@@ -22,6 +22,23 @@ NAMES = (
     "affinity",
     "chaos",
     "panels",
+    "agents",
     "prompt_rendering",
     "prompt_comparison",
     "experiments",
+)
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"There is no benchmark {unknown[0]}; there are {', '.join(NAMES)}.", file=sys.stderr)
+        return 2
+    for name in names or NAMES:
+        figures = asyncio.run(import_module(f"benchmarks.{name}").measure())
+        print(json.dumps({"benchmark": name, **figures}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
