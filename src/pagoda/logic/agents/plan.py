@@ -96,8 +96,6 @@ class Step:
     output: dict[str, Any] | None = None
     begun: datetime | None = None
     ended: datetime | None = None
-    written: bool = False
-    """Whether there is a row of it."""
 
     @property
     def seconds(self) -> float:
