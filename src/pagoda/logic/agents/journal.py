@@ -241,7 +241,7 @@ async def _put(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(AgentStepRecord.__table__)  # type: ignore[arg-type]
+    statement = dialect.insert(AgentStepRecord.__table__)
     changed = {name: statement.excluded[name] for name in _CHANGING}
     await session.execute(statement.on_conflict_do_update(index_elements=["run_id", "place"], set_=changed), rows)
 
