@@ -22,6 +22,7 @@ NAMES = (
     "affinity",
     "chaos",
     "panels",
+    "agents",
     "prompt_rendering",
     "prompt_comparison",
     "experiments",

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.errors import Conflict, NotFound
@@ -21,6 +22,7 @@ from pagoda.logic.agents.plan import AgentPlan, Limits, Step
 
 KIND = "agent"
 ENDED = frozenset({"done", "failed", "cancelled"})
+_CHANGING = ("state", "input", "output", "begun", "ended")
 _SILENCE = timedelta(seconds=15)
 """A run whose owner cannot be looked at and was silent for so long is free."""
 
@@ -144,8 +146,7 @@ class Journal:
 
         async def change(session: AsyncSession) -> None:
             await self._check(session, run_id)
-            for step in steps:
-                await session.merge(AgentStepRecord(run_id=run_id, **asdict(step)))
+            await _put(session, [{"run_id": run_id, "place": step.place, **_values(step)} for step in steps])
 
         await (await self._store()).write(change)
 
@@ -233,6 +234,20 @@ class Journal:
         found = await session.execute(mine.values(owner=self._owner).returning(AgentRecord.run_id))
         if found.first() is None:
             raise Conflict(f"Another process works on the agent run {run_id} now.", code="run_taken")
+
+
+async def _put(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows of steps, or replace those that are there, in one statement."""
+    if not rows:
+        return
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(AgentStepRecord.__table__)
+    changed = {name: statement.excluded[name] for name in _CHANGING}
+    await session.execute(statement.on_conflict_do_update(index_elements=["run_id", "place"], set_=changed), rows)
+
+
+def _values(step: Step) -> dict[str, Any]:
+    return {name: getattr(step, name) for name in ("kind", *_CHANGING)}
 
 
 async def _pair(session: AsyncSession, run_id: str, *, lock: bool = True) -> tuple[RunRecord, AgentRecord] | None:

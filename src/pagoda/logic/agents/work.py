@@ -66,6 +66,8 @@ class Work:
         self._changed = changed
         self._strategy = strategy_for(plan, tools)
         self._steps: list[Step] = []
+        self._held: list[Step] = []
+        """Ends of harmless calls that are not written yet."""
 
     async def perform(self) -> Ending:
         """Go on until there is an answer or only people can help. Raises ``PagodaError`` where the model fails."""
@@ -75,6 +77,7 @@ class Work:
             if ready := [step for step in open_calls if step.state != "waiting"]:
                 await self._make(ready)
             elif open_calls:
+                await self._write()
                 fresh = await self._journal.steps(self._id)
                 if all(step.state == "waiting" for step in fresh if step.kind == "call" and not step.settled):
                     return Ending("waiting")
@@ -138,8 +141,10 @@ class Work:
                 "needs_approval": waits,
             }
             step = Step(place, "call", "waiting" if waits else "planned", about)
+            if tool is not None and tool.repeatable and not waits:  # whether it has begun does not matter
+                step.state, step.begun = "begun", now()
             if (before := earlier.get(_fingerprint(about))) is not None:
-                step.state, step.output, step.ended = "dropped", before.output, now()
+                step.state, step.output, step.begun, step.ended = "dropped", before.output, None, now()
             steps.append(step)
         return steps
 
@@ -197,20 +202,25 @@ class Work:
             if tool.receipt is None:
                 await self._report(step, "the work was cut short while the call was being made")
                 return
-        step.state, step.begun = "begun", now()
-        await self._write(step)
+        if not (tool.repeatable and step.state == "begun"):
+            step.state, step.begun = "begun", now()
+            await self._write(step)
         try:
             outcome = await perform(tool, step.input["arguments"], Occasion(tenant=self._call.tenant, key=key))
         except asyncio.CancelledError:
             if not tool.repeatable and tool.receipt is None:
                 await asyncio.shield(self._report(step, "the run was stopped while the call was being made"))
             raise
-        await self._settle(step, outcome)
+        await self._settle(step, outcome, lasting=not tool.repeatable)
 
-    async def _settle(self, step: Step, outcome: Outcome) -> None:
+    async def _settle(self, step: Step, outcome: Outcome, *, lasting: bool = True) -> None:
+        """Write the end down: at once where it must not be lost, else with the turn that follows at once."""
         step.state, step.ended = "done", now()
         step.output = {"result": outcome.result, "error": outcome.error}
-        await self._write(step)
+        if lasting or any(each.kind == "call" and not each.settled for each in self._steps):
+            await self._write(step)
+        else:
+            self._held.append(step)
 
     async def _report(self, step: Step, reason: str) -> None:
         """Say that nobody knows whether a call happened."""
@@ -218,7 +228,8 @@ class Work:
         await self._write(step)
 
     async def _write(self, *steps: Step) -> None:
-        await self._journal.write(self._id, *steps)
+        held, self._held = self._held, []
+        await self._journal.write(self._id, *held, *steps)
         self._changed()
 
 
