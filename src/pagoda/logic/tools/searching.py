@@ -1,14 +1,11 @@
 """Search: over a collection of documents of this machine by their words (BM25), and the port for searching the web.
 
-English words are compared without their plural ``s``; Chinese text by its characters and pairs of them. Robertson and
-Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009. Not here: search by meaning.
+Not here: how words are compared (``logic.retrieval.lexical``), and search by meaning (``logic.retrieval.index``).
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +13,9 @@ from typing import Protocol, TypeAlias
 
 from pagoda.core.errors import InvalidRequest, ToolError
 from pagoda.core.types import Json
+from pagoda.logic.retrieval.lexical import LexicalIndex, best
 
-_WORD = re.compile(r"[^\W_\u4e00-\u9fff]+|[\u4e00-\u9fff]+")
 _PASSAGE_CHARACTERS = 800
-_SATURATION, _LENGTH_WEIGHT = 1.2, 0.75
 _MOST_BYTES = 50 * 1024 * 1024
 _ENDINGS = frozenset({".txt", ".md", ".rst"})
 
@@ -45,39 +41,11 @@ class Collection:
 
     def __init__(self, passages: Iterable[Passage]) -> None:
         self._passages = list(passages)
-        self._counts = [Counter(words(passage.text)) for passage in self._passages]
-        self._lengths = [sum(count.values()) for count in self._counts]
-        self._average = sum(self._lengths) / max(len(self._lengths), 1) or 1.0
-        self._holding = Counter(word for count in self._counts for word in count)
+        self._index = LexicalIndex(passage.text for passage in self._passages)
 
     async def __call__(self, query: str, limit: int) -> Sequence[Passage]:
         """The passages that share the rarest words with the query; none that share no word."""
-        wanted = Counter(words(query))
-        scores = [(self._score(wanted, place), place) for place in range(len(self._passages))]
-        best = sorted(((score, -place) for score, place in scores if score > 0), reverse=True)[:limit]
-        return [self._passages[-place] for _, place in best]
-
-    def _score(self, wanted: Counter[str], place: int) -> float:
-        counts, total = self._counts[place], 0.0
-        stretch = 1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * self._lengths[place] / self._average
-        for word in wanted:
-            if times := counts.get(word, 0):
-                holding = self._holding[word]
-                rarity = math.log(1 + (len(self._passages) - holding + 0.5) / (holding + 0.5))
-                total += rarity * times * (_SATURATION + 1) / (times + _SATURATION * stretch)
-        return total
-
-
-def words(text: str) -> list[str]:
-    """What two texts have in common when they speak of the same."""
-    found: list[str] = []
-    for match in _WORD.finditer(text.lower()):
-        word = match[0]
-        if "\u4e00" <= word[0] <= "\u9fff":
-            found += [*word, *(word[at : at + 2] for at in range(len(word) - 1))]
-        else:
-            found.append(word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word)
-    return found
+        return [self._passages[place] for place in best(self._index.scores(query), limit, above=0)]
 
 
 def read_collection(folder: Path) -> Collection:

@@ -16,6 +16,7 @@ from tests.unit.logic.prompts.sheets import SENTIMENT
 
 LIBRARY: dict[str, dict[str, Any]] = {
     "answer": {"question": "Q?", "context": "C."},
+    "answer-with-sources": {"question": "Q?", "passages": "[1] P."},
     "classify": {"text": "T", "labels": ["a", "b"]},
     "extract": {"text": "T"},
     "maths": {"problem": "1 + 1?"},

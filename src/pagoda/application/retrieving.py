@@ -1,0 +1,71 @@
+"""Retrieval wired together: collections over the records of a home, with its models and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pagoda.application.client import home_door
+from pagoda.application.prompting import open_prompts
+from pagoda.core.ports import Inference
+from pagoda.core.settings import Settings
+from pagoda.core.storage.store import Store, open_store
+from pagoda.core.types import Call
+from pagoda.logic.prompts.index import PromptIndex
+from pagoda.logic.prompts.resolving import reference_from
+from pagoda.logic.retrieval.answering import FLOOR, PROMPT, Answerer, Question, SourcedAnswer
+from pagoda.logic.retrieval.book import CollectionBook
+from pagoda.logic.retrieval.index import Searcher
+from pagoda.logic.retrieval.ingestion import Ingestion
+
+
+class Retrieval:
+    """Collections: taken in, searched, asked."""
+
+    def __init__(
+        self, settings: Settings, store: Callable[[], Awaitable[Store]], inference: Callable[[], Inference]
+    ) -> None:
+        self._settings = settings
+        self.book = CollectionBook(store)
+        self.searcher = Searcher(self.book, inference)
+        self.ingestion = Ingestion(self.book, inference)
+        self._answerer = Answerer(self.searcher, inference)
+
+    async def ask(
+        self,
+        question: tuple[str, str],
+        prompts: PromptIndex,
+        call: Call,
+        *,
+        model: str | None = None,
+        limit: int = 5,
+        floor: float = FLOOR,
+    ) -> SourcedAnswer:
+        """Ask a collection (its name comes first); ``model`` is the default chat model if none is named."""
+        collection, text = question
+        version = await prompts.resolve(reference_from(PROMPT), call)
+        asked = Question(
+            text=text,
+            collection=collection,
+            version=version,
+            model=model or self._settings.defaults.chat,
+            limit=limit,
+            floor=floor,
+        )
+        return await self._answerer.answer(asked, call)
+
+
+@asynccontextmanager
+async def home_retrieval(
+    settings: Settings, environment: Mapping[str, str]
+) -> AsyncIterator[tuple[Retrieval, PromptIndex]]:
+    """The collections of this home; its service answers for the models, and is started if need be."""
+    async with AsyncExitStack() as exit:
+        store = await exit.enter_async_context(open_store(settings))
+        door = await exit.enter_async_context(home_door(settings, environment))
+        room = await exit.enter_async_context(open_prompts(settings))
+
+        async def records() -> Store:
+            return store
+
+        yield Retrieval(settings, records, lambda: door), room.index

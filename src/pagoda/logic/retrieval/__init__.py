@@ -1,0 +1,1 @@
+"""Retrieval with exact sources: documents read, split, kept, searched, and answered from."""

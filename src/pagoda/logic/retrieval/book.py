@@ -1,0 +1,223 @@
+"""The book of collections: their rows in the records, and every change to them.
+
+The document table is the truth. A document and its chunks come and go in one transaction, so that whatever is built
+from them agrees with it after a crash. Not here: searching (``index``), where documents come from (``ingestion``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Collection as Names
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from pagoda.core.errors import Conflict
+from pagoda.core.runs.record import now
+from pagoda.core.storage.retrieval_records import ChunkRecord, CollectionRecord, DocumentRecord
+from pagoda.core.storage.store import Store
+from pagoda.core.types import new_id
+from pagoda.logic.retrieval.collection import (
+    Chunk,
+    Collection,
+    DocumentRow,
+    Passage,
+    Plan,
+    check_name,
+    missing,
+    plan_from,
+)
+from pagoda.logic.retrieval.document import Document
+
+_IN_ONE_QUERY = 500  # databases bound the parameters of a query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The bytes that a document was read from."""
+
+    source: str
+    digest: str
+    size: int
+
+
+class CollectionBook:
+    """The collections of all teams. ``store`` gives the records, opened."""
+
+    def __init__(self, store: Callable[[], Awaitable[Store]]) -> None:
+        self._store = store
+
+    async def ensure(self, tenant: str, name: str, plan: Plan | None = None) -> Collection:
+        """The collection of that name, made if there is none. ``Conflict`` if there is one with another plan."""
+        check_name(name)
+        wanted = plan or Plan()
+        wanted.splitter()
+
+        async def change(session: AsyncSession) -> Collection:
+            row = await session.get(CollectionRecord, (tenant, name))
+            if row is None:
+                row = CollectionRecord(
+                    tenant=tenant,
+                    name=name,
+                    id=new_id("col"),
+                    model=wanted.model,
+                    settings={"limit": wanted.limit, "overlap": wanted.overlap},
+                    revision=0,
+                    created=now(),
+                )
+                session.add(row)
+            found = _collection(row)
+            if plan is not None and plan != found.plan:
+                raise Conflict(
+                    f"The collection {name} is kept with {found.plan.model} and chunks of {found.plan.limit} "
+                    f"characters ({found.plan.overlap} of overlap); delete it first, or choose another name."
+                )
+            return found
+
+        return await (await self._store()).write(change)
+
+    async def get(self, tenant: str, name: str) -> Collection:
+        """A collection. Raises ``NotFound``."""
+        async with (await self._store()).read() as session:
+            row = await session.get(CollectionRecord, (tenant, name))
+        if row is None:
+            raise missing(name)
+        return _collection(row)
+
+    async def collections(self, tenant: str) -> list[Collection]:
+        """All of a team's, by name."""
+        query = select(CollectionRecord).where(CollectionRecord.tenant == tenant).order_by(CollectionRecord.name)
+        async with (await self._store()).read() as session:
+            return [_collection(row) for row in await session.scalars(query)]
+
+    async def documents(self, collection: Collection) -> list[DocumentRow]:
+        """The documents of a collection, by source."""
+        table = DocumentRecord
+        chunks = select(func.count()).where(ChunkRecord.document_id == table.id).scalar_subquery()
+        columns = (table.id, table.source, table.digest, table.size, table.kind, table.encoding, table.title)
+        query = select(*columns, chunks).where(table.collection_id == collection.id).order_by(table.source)
+        async with (await self._store()).read() as session:
+            rows = (await session.execute(query)).all()
+        words = ("id", "source", "digest", "size", "kind", "encoding", "title", "chunks")
+        return [DocumentRow(**dict(zip(words, row, strict=True))) for row in rows]
+
+    async def put(self, collection: Collection, origin: Origin, document: Document, chunks: Sequence[Chunk]) -> str:
+        """Keep a document in place of the one from the same source; gives its id.
+
+        Raises ``NotFound`` if the collection has been deleted meanwhile.
+        """
+
+        async def change(session: AsyncSession) -> str:
+            await _revise(session, collection)
+            await _remove(session, collection, [origin.source])
+            row = DocumentRecord(
+                id=new_id("doc"),
+                collection_id=collection.id,
+                source=origin.source,
+                digest=origin.digest,
+                size=origin.size,
+                kind=document.kind,
+                encoding=document.encoding,
+                title=document.title,
+                text=document.text,
+                created=now(),
+            )
+            session.add(row)
+            session.add_all(
+                ChunkRecord(
+                    document_id=row.id, start=each.start, end=each.end, heading=each.heading, vector=each.vector
+                )
+                for each in chunks
+            )
+            return row.id
+
+        return await (await self._store()).write(change)
+
+    async def remove(self, collection: Collection, sources: Names[str]) -> int:
+        """Let documents leave with their chunks; gives how many there were."""
+
+        async def change(session: AsyncSession) -> int:
+            await _revise(session, collection)
+            return await _remove(session, collection, sorted(sources))
+
+        return await (await self._store()).write(change) if sources else 0
+
+    async def delete(self, tenant: str, name: str) -> int:
+        """Delete a collection with all it holds; gives how many documents. Raises ``NotFound``."""
+
+        async def change(session: AsyncSession) -> int:
+            row = await session.get(CollectionRecord, (tenant, name))
+            if row is None:
+                raise missing(name)
+            held = select(DocumentRecord.id).where(DocumentRecord.collection_id == row.id)
+            count = await session.scalar(select(func.count()).select_from(held.subquery())) or 0
+            await session.execute(delete(ChunkRecord).where(ChunkRecord.document_id.in_(held)))
+            await session.execute(delete(DocumentRecord).where(DocumentRecord.collection_id == row.id))
+            await session.delete(row)
+            return count
+
+        return await (await self._store()).write(change)
+
+    async def passages(self, tenant: str, name: str) -> tuple[Collection, list[tuple[Passage, bytes]]]:
+        """A collection as it is at one moment, with all its passages and their vectors. Raises ``NotFound``."""
+        async with (await self._store()).read() as session:
+            row = await session.get(CollectionRecord, (tenant, name))
+            if row is None:
+                raise missing(name)
+            documents = {
+                each.id: each
+                for each in await session.scalars(select(DocumentRecord).where(DocumentRecord.collection_id == row.id))
+            }
+            query = (
+                select(ChunkRecord)
+                .join(DocumentRecord, DocumentRecord.id == ChunkRecord.document_id)
+                .where(DocumentRecord.collection_id == row.id)
+                .order_by(DocumentRecord.source, ChunkRecord.start)
+            )
+            chunks = list(await session.scalars(query))
+        return _collection(row), [(_passage(documents[each.document_id], each), each.vector) for each in chunks]
+
+
+async def _revise(session: AsyncSession, collection: Collection) -> None:
+    row = await session.get(CollectionRecord, (collection.tenant, collection.name), with_for_update=True)
+    if row is None or row.id != collection.id:
+        raise missing(collection.name)
+    row.revision += 1
+
+
+async def _remove(session: AsyncSession, collection: Collection, sources: Sequence[str]) -> int:
+    count = 0
+    for begin in range(0, len(sources), _IN_ONE_QUERY):
+        query = select(DocumentRecord.id).where(
+            DocumentRecord.collection_id == collection.id,
+            DocumentRecord.source.in_(sources[begin : begin + _IN_ONE_QUERY]),
+        )
+        ids = list(await session.scalars(query))
+        await session.execute(delete(ChunkRecord).where(ChunkRecord.document_id.in_(ids)))
+        await session.execute(delete(DocumentRecord).where(DocumentRecord.id.in_(ids)))
+        count += len(ids)
+    return count
+
+
+def _collection(row: CollectionRecord) -> Collection:
+    return Collection(
+        tenant=row.tenant,
+        name=row.name,
+        id=row.id,
+        plan=plan_from(row.model, row.settings),
+        revision=row.revision,
+        created=row.created,
+    )
+
+
+def _passage(document: DocumentRecord, chunk: ChunkRecord) -> Passage:
+    return Passage(
+        document=document.id,
+        source=document.source,
+        title=document.title,
+        heading=chunk.heading,
+        start=chunk.start,
+        end=chunk.end,
+        text=document.text[chunk.start : chunk.end],
+    )
