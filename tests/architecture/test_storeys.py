@@ -28,6 +28,7 @@ READS_ENVIRONMENT = {
     "cli/bench.py": "hands it to a service process that it may start, and finds a peer's key by name",
     "cli/cache.py": "hands it to a service process that it may start",
     "cli/agents.py": "hands it to a service process that it may start",
+    "cli/rag.py": "hands it to a service process that it may start",
     "cli/doctor.py": "hands it to the checks",
     "application/client.py": "pagoda.connect() is a program's command line",
     "application/batching.py": "hands it to a service process that a run may start",
