@@ -14,7 +14,7 @@ from pagoda.core.settings import Experiments, Settings
 from pagoda.model.catalog.opening import open_shelf
 from tests.services import fake_model, process, running
 
-UNITS = 160
+UNITS = 120
 MODELS = (fake_model("fake-chat"), fake_model("fake-now", text="Fine."), fake_model("fake-new", text="Better."))
 WISH = {
     "name": "better",

@@ -93,7 +93,9 @@ class _Work:
         best = best_of(tried)
         base = next(each for each in tried if each.candidate == Candidate())
         self._context.progress("judging", 0, 1)
-        named = [("base", self._bench.base), ("best", self._bench.write(best.candidate))]
+        named = [("base", self._bench.base)]
+        if best.candidate != Candidate():
+            named.append(("best", self._bench.write(best.candidate)))
         held_out = await self._compared(named, parts.held_out, "held-out")
         self._context.progress("judging", 1, 1)
         return Improvement(tried=tried, best=best.candidate, training=(base.rate, best.rate), held_out=held_out)

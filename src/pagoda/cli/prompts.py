@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+from pagoda.cli.context import command_group, print_json, settings_from
 from pagoda.cli.prompts_compare import add_compare
 from pagoda.cli.prompts_improve import add_improve
 from pagoda.cli.prompts_use import add_use
@@ -20,25 +20,17 @@ if TYPE_CHECKING:
 
 def register(commands: Any) -> None:
     """Add the command group."""
-    group = commands.add_parser(
+    grouped = command_group(
+        commands,
         "prompts",
-        help="prompts: list, show, render, run, diff, compare, improve, import, export, label, rollback, history",
-        description="Prompts as versioned data. PROMPT is a name, name@version, name@label, or a YAML file.",
-        epilog="example: pagoda prompts run summarise --var text=@article.txt",
+        help_="prompts: list, show, render, run, diff, compare, improve, import, export, label, rollback, history",
+        about="Prompts as versioned data. PROMPT is a name, name@version, name@label, or a YAML file.",
+        example="run summarise --var text=@article.txt",
     )
-    words = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], help_: str, example: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = words.add_parser(
-            name,
-            help=help_,
-            description=help_[0].upper() + help_[1:] + ".",
-            epilog=f"example: pagoda prompts {example}",
-        )
-        add_json_flag(parser)
-        add_settings_flag(parser)
+    def add(name: str, run: Callable[[argparse.Namespace], int], does: str, example: str) -> argparse.ArgumentParser:
+        parser = grouped(name, run, does, example)
         parser.add_argument("--team", default="local", help="whose prompts (default: this machine's own user)")
-        parser.set_defaults(run=run)
         return parser
 
     add("list", run_list, "list prompts, the team's and those that come with Pagoda", "list")

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import settings_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pagoda.application.comparing import Plan
+    from pagoda.cli.context import AddCommand
     from pagoda.core.settings import Settings
 
 
-class Add(Protocol):
-    """Adds a command to ``pagoda prompts``."""
-
-    def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], int], help_: str, example: str
-    ) -> argparse.ArgumentParser:
-        """Its parser."""
-        ...
-
-
-def add_compare(add: Add) -> None:
+def add_compare(add: AddCommand) -> None:
     """Add the command to those of ``pagoda prompts``."""
     parser = add(
         "compare",
@@ -57,7 +48,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="SCORER",
         help="exact (default), contains, regex:PATTERN, numeric[:TOL], json[:FILE], bleu, rouge, similarity[:MIN], "
-        "judge:CRITERIA, python:MODULE:FUNCTION; the first one decides",
+        "judge:CRITERIA, prefer:CRITERIA, python:MODULE:FUNCTION; the first one decides",
     )
     parser.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="a variable, for all cases")
     parser.add_argument("--limit", type=int, metavar="N", help="take N cases, drawn by the seed")

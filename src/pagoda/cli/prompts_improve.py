@@ -7,13 +7,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import settings_from
-from pagoda.cli.prompts_compare import Add, add_data, copied, plan_from
+from pagoda.cli.prompts_compare import add_data, copied, plan_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pagoda.cli.context import AddCommand
 
-def add_improve(add: Add) -> None:
+
+def add_improve(add: AddCommand) -> None:
     """Add the command to those of ``pagoda prompts``."""
     parser = add(
         "improve",

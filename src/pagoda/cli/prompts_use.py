@@ -7,15 +7,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import ask_service, print_json, settings_from
-from pagoda.cli.prompts_compare import Add
 
 if TYPE_CHECKING:
+    from pagoda.cli.context import AddCommand
     from pagoda.logic.inference.joined import JoinedDoor
     from pagoda.logic.prompts.composing import Composed
     from pagoda.logic.prompts.prompt import Prompt, PromptVersion
 
 
-def add_use(add: Add) -> None:
+def add_use(add: AddCommand) -> None:
     """Add both commands to those of ``pagoda prompts``."""
     rendering = add(
         "render", run_render, "show the messages that a model would get", "render maths --var problem='2 + 2?'"

@@ -104,6 +104,8 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
 
     server = stage.settings.server
     told: dict[str, Any] = {"title": "Pagoda", "version": pagoda.__version__, "description": _DESCRIPTION}
+    # The framework tells of requests by itself, too, and looks whether it should at each: a twentieth of its time.
+    told["telemetry"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
     app = FastAPI(**told, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.backstage = stage
     app.state.access = Access(stage.keys, server.trusted_proxies, stage.telemetry)
@@ -124,7 +126,14 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
             allow_origins=list(server.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["X-Request-Id", "X-Pagoda-Model", "X-Cache", "Retry-After", *RATE_HEADERS],
+            expose_headers=[
+                "X-Request-Id",
+                "X-Pagoda-Model",
+                "X-Pagoda-Prompt",
+                "X-Cache",
+                "Retry-After",
+                *RATE_HEADERS,
+            ],
         )
     app.add_middleware(Loopback, origins=server.cors_origins, keyless=lambda: not stage.keys.required)
     app.add_middleware(Turnstile, gate=stage.gate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from types import TracebackType
 
 from pagoda.core.errors import ModelError, ModelTimeout, Overloaded
@@ -187,6 +188,7 @@ class Stay:
             self._note.answered()
 
 
+@lru_cache(maxsize=256)
 def class_of(priority: int) -> str:
     """The name of the class that a priority falls in."""
     return next((name for name, start in reversed(list(PRIORITIES.items())) if priority >= start), "interactive")

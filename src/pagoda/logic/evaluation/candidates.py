@@ -53,7 +53,7 @@ class Workbench:
             techniques = data.setdefault("techniques", {})
             shown = [self._example(self.pool[place]) for place in candidate.examples]
             techniques["few-shot"] = {"choose": "fixed", "count": len(shown), "examples": shown}
-        source = yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=110)
+        source = yaml.dump(data, Dumper=_Blocks, allow_unicode=True, sort_keys=False, width=110)
         return read_prompt(source, self.base.prompt.name, tenant=self.base.tenant)
 
     def _example(self, case: Case) -> dict[str, Any]:
@@ -61,6 +61,17 @@ class Workbench:
         known = {variable.name for variable in self.base.prompt.variables}
         values = {name: case.values[name] for name in sorted(variant.example.names & known) if name in case.values}
         return {**values, "answer": case.expected, "language": self.language}
+
+
+class _Blocks(yaml.SafeDumper):
+    """Writes texts of several lines as people do, as blocks."""
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Blocks.add_representer(str, _write_text)
 
 
 def workbench(

@@ -19,7 +19,7 @@ from pagoda.logic.prompts.composing import Composer, Use
 from pagoda.logic.prompts.file import read_prompt
 from pagoda.logic.prompts.prompt import PromptVersion
 
-Preference: TypeAlias = Literal["first", "second", "tie"]
+Preferred: TypeAlias = Literal["first", "second", "tie"]
 _MOST_REASON = 500
 
 
@@ -46,7 +46,7 @@ class Judge:
             return Score(float(said.answer == "PASS"), said.answer == "PASS", said.text[:_MOST_REASON])
         return could_not_judge(f"the judge said: {said.text[:_MOST_REASON]}")
 
-    async def prefer(self, question: str, first: str, second: str) -> tuple[Preference | None, str]:
+    async def prefer(self, question: str, first: str, second: str) -> tuple[Preferred | None, str]:
         """Which of two answers is better, asked in both orders; ``None`` where the judge cannot tell, and why."""
         values = {"criteria": self.criteria} | ({"question": question} if question else {})
         one = await self._ask("pairs", values | {"first": first, "second": second})
@@ -56,7 +56,7 @@ class Judge:
             return None, f"the judge said: {one.text[:200]} / {other.text[:200]}"
         if turned.get(other.answer or "", other.answer) != one.answer:
             return None, f"the verdict follows the order: {one.answer} and, turned round, {other.answer}"
-        word: Preference = "first" if one.answer == "FIRST" else "second" if one.answer == "SECOND" else "tie"
+        word: Preferred = "first" if one.answer == "FIRST" else "second" if one.answer == "SECOND" else "tie"
         return word, one.text[:_MOST_REASON]
 
     async def _ask(self, name: str, values: dict[str, Json]) -> PromptAnswer:
@@ -64,6 +64,25 @@ class Judge:
         call = replace(self.call, purpose="judge")
         composed = await Composer(self.door, "").compose(use, call, count=False)
         return await ask(composed, self.door, call)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A judge that holds an answer against what is expected, in both orders: as good or better is a success."""
+
+    judge: Judge
+    name: str = "prefer"
+
+    async def score(self, case: Case, output: Output) -> Score:
+        """1 for better, a half for equally good, 0 for worse."""
+        if case.expected is None:
+            return could_not_judge("nothing is expected of this case")
+        if output.said is None:
+            return UNREAD
+        preferred, why = await self.judge.prefer(output.question, output.said, case.expected)
+        if preferred is None:
+            return could_not_judge(why)
+        return Score({"first": 1.0, "tie": 0.5, "second": 0.0}[preferred], preferred != "second", why)
 
 
 @cache

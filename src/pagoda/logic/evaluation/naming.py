@@ -10,6 +10,7 @@
 ``rouge[:MIN]``        ROUGE-L; likewise ``rouge1``, ``rouge2``
 ``similarity[:MIN]``   cosine of embeddings (0.8)
 ``judge:CRITERIA``     a model judges by the criteria
+``prefer:CRITERIA``    a model finds the answer as good as what is expected, or better, in both orders
 ``python:MOD:FUNC``    a Python function of case and output
 ====================== ===================================================================
 """
@@ -27,7 +28,7 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call
 from pagoda.logic.evaluation import scorers
-from pagoda.logic.evaluation.judge import Judge
+from pagoda.logic.evaluation.judge import Judge, Preference
 from pagoda.logic.evaluation.overlap import bleu, rouge
 from pagoda.logic.evaluation.score import Scorer
 from pagoda.logic.evaluation.similarity import Similarity
@@ -66,11 +67,13 @@ def scorer_from(text: str, means: Means) -> Scorer:
             return Similarity(means.door, means.embedding_model, means.call, _number(text, rest, 0.8))
         case "judge" if rest:
             return Judge(means.door, means.judge_model, rest, means.call, means.language)
+        case "prefer" if rest:
+            return Preference(Judge(means.door, means.judge_model, rest, means.call, means.language))
         case "python" if rest.count(":") == 1:
             return _function(rest)
     raise InvalidRequest(
         f"There is no scorer {text[:80]!r}; use exact, contains, regex:PATTERN, numeric[:TOL], json[:FILE], bleu, "
-        "rouge, similarity[:MIN], judge:CRITERIA or python:MODULE:FUNCTION."
+        "rouge, similarity[:MIN], judge:CRITERIA, prefer:CRITERIA or python:MODULE:FUNCTION."
     )
 
 

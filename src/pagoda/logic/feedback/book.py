@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -26,6 +27,8 @@ from pagoda.logic.experiments.book import Experiment, ExperimentBook
 from pagoda.logic.experiments.sightings import outcome_rows
 from pagoda.logic.feedback.saying import About, Saying
 from pagoda.service.note import request_of
+
+_HELD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,13 @@ class FeedbackBook:
 
     async def _find(self, team: str, about: About) -> tuple[str, Sequence[Trial]]:
         """The subject as it is kept, and what experiments know of it."""
-        for wait in (self._settle, self._again, None):
+        await self._settle()
+        for last in (False, True):
             found = await (self._unit(team, about) if about.request is None else self._request(team, about.request))
-            if found is not None:
+            if found is not None and (found[1] or last or not await self._may_follow(team, found[0])):
                 return found
-            if wait is not None:
-                await wait()
+            if not last:
+                await self._again()
         if about.request is None:
             raise NotFound(
                 f"No answer went to the unit {(about.unit or '')[:100]!r} under this experiment.",
@@ -140,12 +144,19 @@ class FeedbackBook:
     async def _request(self, team: str, reference: str) -> tuple[str, Sequence[Trial]] | None:
         request_id = request_of(reference)
         trials = _trials(await self._experiments.exposures(team, request=request_id))
-        return (_subject(request_id), trials) if trials or await self._known(team, request_id) else None
+        return (_subject(request_id), trials) if trials or await self._known(team, request_id) is not None else None
 
-    async def _known(self, team: str, request_id: str) -> bool:
-        query = select(UsageRecord.id).where(UsageRecord.request_id == request_id, UsageRecord.team == team).limit(1)
+    async def _known(self, team: str, request_id: str) -> datetime | None:
+        query = select(UsageRecord.at).where(UsageRecord.request_id == request_id, UsageRecord.team == team).limit(1)
         async with (await self._store()).read() as session:
-            return await session.scalar(query) is not None
+            return await session.scalar(query)
+
+    async def _may_follow(self, team: str, subject: str) -> bool:
+        """Whether another process may still be about to write that the request was part of an experiment."""
+        at = await self._known(team, subject.partition(":")[2])
+        if at is None or (now() - at).total_seconds() > _HELD_SECONDS:
+            return False
+        return bool(await self._experiments.find(team, state="running"))
 
     async def _count(self, team: str, trial: Trial, outcomes: Mapping[str, float]) -> str | None:
         experiment: Experiment = await self._experiments.get(team, trial.experiment)

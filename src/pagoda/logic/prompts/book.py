@@ -24,6 +24,7 @@ from pagoda.core.storage.prompt_records import (
     PromptVersionRecord,
 )
 from pagoda.core.storage.store import Store
+from pagoda.core.storage.text import storable
 from pagoda.logic.prompts.file import read_prompt
 from pagoda.logic.prompts.form import LABEL_PATTERN
 from pagoda.logic.prompts.prompt import PromptVersion
@@ -273,7 +274,7 @@ def _record(
 def _note(author: Author) -> str:
     if len(author.note) > 500:
         raise InvalidRequest("A note has 500 characters at most.", param="note")
-    return author.note
+    return str(storable(author.note))
 
 
 def _check_label(label: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # it brings the database, which a service without prompts of 
 logger = logging.getLogger(__name__)
 
 _MOST_AT_HAND = 2000
+_PATIENCE_SECONDS = 2.0
 
 
 class PromptIndex:
@@ -40,12 +41,17 @@ class PromptIndex:
         self._seen = -1
         self._works = True
         self._renewing = asyncio.Lock()
+        self._looked = asyncio.Event()
+        """Set when the book was read for the first time, or could not be."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Learn what prompts there are, and follow their changes from now on."""
-        await self.refresh()
+        """Learn what prompts there are, unless the database is slow, and follow their changes from now on."""
         self._task = asyncio.create_task(self._follow())
+        try:
+            await asyncio.wait_for(self._looked.wait(), _PATIENCE_SECONDS)
+        except TimeoutError:
+            logger.warning("prompts are not read yet, since the database does not answer")
 
     async def close(self) -> None:
         """Follow no more."""
@@ -56,8 +62,11 @@ class PromptIndex:
     async def resolve(self, reference: PromptReference, call: Call) -> PromptVersion:
         """The version that is meant, for the call's tenant. Raises ``NotFound`` and ``StoreError``."""
         name = reference.name
-        if not self._works and self._seen < 0:
-            raise StoreError("Prompts cannot be looked up now; the database does not answer.", retryable=True)
+        if self._seen < 0 and self._book() is not None:
+            if self._works and self._looked.is_set():  # the records were made a moment ago
+                await self.refresh()
+            if self._seen < 0:
+                raise StoreError("Prompts cannot be looked up yet; the database does not answer.", retryable=True)
         head = self._heads.get((call.tenant, name))
         if head is None:
             return _packaged(reference)
@@ -84,6 +93,8 @@ class PromptIndex:
                     logger.error("prompts cannot be renewed; those in memory go on being used: %s", error)
                 self._works = False
                 return
+            finally:
+                self._looked.set()
             if not self._works:
                 logger.info("prompts are renewed again")
             self._works = True
@@ -132,8 +143,8 @@ class PromptIndex:
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(self._refresh_seconds)
             await self.refresh()
+            await asyncio.sleep(self._refresh_seconds)
 
 
 def _packaged(reference: PromptReference) -> PromptVersion:

@@ -155,6 +155,17 @@ async def test_two_answers_are_compared_in_both_orders(first: str, second: str, 
 
 
 @pytest.mark.parametrize(
+    ("said", "passed"),
+    [(("FIRST", "SECOND"), True), (("TIE", "TIE"), True), (("SECOND", "FIRST"), False), (("TIE", "FIRST"), None)],
+)
+async def test_an_answer_is_held_against_what_is_expected(said: tuple[str, str], passed: bool | None) -> None:
+    verdicts = iter(said)
+    door = ScriptedDoor(lambda text, index: f"Verdict: {next(verdicts)}")
+    assert await passes(scorer_from("prefer:is short", means(door)), "one", "two") is passed
+    assert await passes(scorer_from("prefer:is short", means(door)), "one") is None, "nothing is expected"
+
+
+@pytest.mark.parametrize(
     "wrong", ["nothing", "regex", "regex:(", "numeric:much", "judge", "python:x", "python:no.such:f", "json:/none"]
 )
 def test_a_scorer_that_does_not_exist_is_refused(wrong: str) -> None:

@@ -14,6 +14,7 @@ from pagoda.application.records import Records
 from pagoda.core.errors import Conflict, InvalidRequest, NotFound, StoreError
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call
+from pagoda.logic.prompts import index
 from pagoda.logic.prompts.book import Author, PromptBook
 from pagoda.logic.prompts.file import read_prompt
 from pagoda.logic.prompts.index import PromptIndex
@@ -170,6 +171,27 @@ async def test_a_database_that_is_away_leaves_what_is_at_hand(room: PromptRoom) 
     await never_read.refresh()
     with pytest.raises(StoreError):
         await never_read.resolve(PromptReference(name="sentiment"), Call())
+
+
+async def test_a_database_that_hangs_holds_nothing_up_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(index, "_PATIENCE_SECONDS", 0.05)
+
+    class Hanging:
+        async def last_change(self) -> int:
+            await asyncio.Event().wait()
+            return 0
+
+    hanging = PromptIndex(Hanging, 0.01)  # type: ignore[arg-type]
+    await asyncio.wait_for(hanging.start(), 10)
+    with pytest.raises(StoreError):
+        await asyncio.wait_for(hanging.resolve(PromptReference(name="maths"), Call()), 10)
+    await hanging.close()
+    nothing = PromptIndex(lambda: None, 0.01)
+    await nothing.start()
+    assert (await nothing.resolve(PromptReference(name="maths"), Call())).tenant == ""
+    await nothing.close()
 
 
 async def test_an_experiment_joins_at_the_one_seam(room: PromptRoom) -> None:

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import pagoda.core.storage.agent_records
 import pagoda.core.storage.experiment_records
 import pagoda.core.storage.prompt_records
 import pagoda.core.storage.review_records  # noqa: F401  (their tables are part of the metadata)
