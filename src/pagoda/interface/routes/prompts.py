@@ -6,6 +6,7 @@ needs the scope ``operate``.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,7 +76,8 @@ async def list_prompts(stage: Stage, call: Caller) -> Response:
 async def save_prompt(body: PromptImport, request: Request, stage: Stage) -> Response:
     """Keep a prompt as its next version; one that says what the newest says already is that one."""
     author = _author(request, body.note)
-    version, saved = await stage.prompt_book.save(read_prompt(body.source, tenant=author.tenant), author)
+    read = await asyncio.to_thread(read_prompt, body.source, tenant=author.tenant)  # long YAML takes a while
+    version, saved = await stage.prompt_book.save(read, author)
     if body.label is not None:
         await stage.prompt_book.move(version.prompt.name, body.label, version.version, author)
     await stage.prompts.refresh()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pagoda.interface.schemas.shared import Length, ModelName, Shape, Strict
+from pagoda.logic.prompts.file import MOST_CHARACTERS
 from pagoda.logic.prompts.form import LABEL_PATTERN, NAME_PATTERN
 
 PromptName = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -51,7 +52,7 @@ class PromptTry(PromptUse):
 class PromptImport(Strict):
     """A prompt to be kept as its next version."""
 
-    source: str = Field(min_length=1, max_length=1_000_000, description="The prompt's file: YAML.")
+    source: str = Field(min_length=1, max_length=MOST_CHARACTERS, description="The prompt's file: YAML.")
     note: str = Field("", max_length=500)
     label: Label | None = Field(None, description="Let this label mean the new version.")
 

@@ -128,7 +128,8 @@ class FunctionCalling(_Common):
         messages.append({"role": "user", "content": plan.task})
         left_out, kept = self._kept(rounds, squeeze)
         if final or not self._tools:  # as plain text, which small models repeat less often than their own calls
-            known = [self._known(step, longest) for each, longest in kept for step in each.calls]
+            calls = [(step, longest) for each, longest in kept for step in each.calls if step.state != "dropped"]
+            known = [self._known(*call) for call in calls]  # each result once, whatever was asked again
             messages[-1] = {"role": "user", "content": "\n\n".join((plan.task, *known, self._say("final")))}
             return self._generation(messages)
         if left_out:

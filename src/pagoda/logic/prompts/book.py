@@ -6,6 +6,7 @@ requests ask while they run (``index``).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,7 +154,7 @@ class PromptBook:
             row = await session.get(PromptVersionRecord, (tenant, name, version))
         if row is None:
             raise missing(name, version)
-        return _version(row, read_prompt(row.source, f"{name}@{version}", tenant=tenant))
+        return await asyncio.to_thread(_read, row)
 
     async def versions(self, tenant: str, name: str) -> list[PromptVersion]:
         """All versions of a prompt, newest first."""
@@ -164,7 +165,7 @@ class PromptBook:
         )
         async with (await self._store()).read() as session:
             rows = list(await session.scalars(query))
-        return [_version(row, read_prompt(row.source, f"{name}@{row.version}", tenant=tenant)) for row in rows]
+        return [await asyncio.to_thread(_read, row) for row in rows]
 
     async def history(self, tenant: str, name: str, label: str | None = None) -> list[Change]:
         """The changes of a prompt, or of one label, newest first."""
@@ -288,6 +289,10 @@ async def _lock(session: AsyncSession) -> None:
     """One process at a time changes prompts, so that changes appear in order; SQLite has one writer anyway."""
     if session.get_bind().dialect.name == "postgresql":
         await session.execute(text("LOCK TABLE prompt_changes IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _read(row: PromptVersionRecord) -> PromptVersion:
+    return _version(row, read_prompt(row.source, f"{row.name}@{row.version}", tenant=row.tenant))
 
 
 def _version(row: PromptVersionRecord, read: PromptVersion) -> PromptVersion:

@@ -36,7 +36,7 @@ from pagoda.logic.prompts.prompt import (
 from pagoda.logic.prompts.template import Template, compile_template
 from pagoda.logic.prompts.wording import Wording, wording
 
-MOST_BYTES = 1_000_000
+MOST_CHARACTERS = 250_000
 _DEEPEST = 50
 EXAMPLES, QUESTION, ANSWER, SCHEMA = "_examples", "_question", "_answer", "_schema"
 """Places that Pagoda fills itself; no variable's name begins like these."""
@@ -58,8 +58,8 @@ def read_prompt_file(path: Path) -> PromptVersion:
 
 def read_prompt(text: str, where: str = "prompt", *, tenant: str = "") -> PromptVersion:
     """The prompt in a YAML text; ``where`` names it in errors. Raises ``InvalidRequest``."""
-    if len(text) > MOST_BYTES:
-        raise InvalidRequest(f"{where} has more than {MOST_BYTES:,} characters; a prompt is shorter.")
+    if len(text) > MOST_CHARACTERS:
+        raise InvalidRequest(f"{where} has more than {MOST_CHARACTERS:,} characters; a prompt is shorter.")
     root, data = _parse(text, where)
     if not isinstance(data, dict):
         raise _wrong(where, root, "a prompt is a table that begins with `name:`")
