@@ -24,6 +24,7 @@ from pagoda.logic.agents.plan import AgentPlan
 from pagoda.logic.tools.function import tool_from
 from pagoda.logic.tools.shelf import Toolshelf
 from pagoda.logic.tools.tool import Occasion
+from pagoda.service.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ async def work(order: Order) -> None:
         async def records() -> Store:
             return store
 
-        agents = Agents(records, lambda: ScriptedModel(order.tool), tools(order))  # type: ignore[arg-type, return-value]
+        agents = Agents(records, lambda: ScriptedModel(order.tool), tools(order), Telemetry())  # type: ignore[arg-type, return-value]
         told = Path(order.home) / "told"
         try:
             if order.run is None:

@@ -149,3 +149,26 @@ def test_without_an_address_nothing_is_traced() -> None:
         assert not span
         assert not inner
         assert carried() == {}
+
+
+async def test_an_agents_work_and_its_tools_are_spans_and_counted(settings: Settings) -> None:
+    async with collector() as (address, bodies):
+        async with running(tracing(settings, address), [fake_model(text="forty-two")]) as service:
+            body = {"task": SECRET, "tools": ["calculator"], "stream": False}
+            status, _ = await service.post("/api/v1/agents/run", body)
+            assert status == 200
+            wanted = {"arguments": {"expression": "1/0"}}
+            status, _ = await service.post("/api/v1/tools/calculator", wanted)
+            assert status == 200
+            async with service.session.get(service.url + "/metrics") as response:
+                metrics = await response.text()
+        found = spans_in(bodies)
+        work, call = found["invoke_agent"], found["chat fake-chat"]
+        assert call.trace_id == work.trace_id == found["POST /api/v1/agents/run"].trace_id
+        assert call.parent_span_id == work.span_id
+        tool = found["execute_tool calculator"]
+        assert attributes(tool)["gen_ai.tool.name"] == "calculator"
+        assert attributes(tool)["error.type"]
+        assert 'pagoda_tool_calls_total{outcome="failed",tool="calculator"}' in metrics
+        assert "pagoda_agent_works_total{" in metrics
+        assert not any(SECRET.encode() in body for body in bodies)

@@ -7,20 +7,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pagoda.application.client import home_door
+from pagoda.application.counting import open_telemetry
 from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
 from pagoda.core.storage.store import Store, open_store
 from pagoda.logic.agents.desk import Agents
+from pagoda.logic.tools.observing import observed
 from pagoda.logic.tools.shelf import Toolshelf, open_toolshelf
+from pagoda.service.telemetry import Telemetry
 
 
 class AgentDesk:
     """Agents with their tools, opened when somebody needs them."""
 
     def __init__(
-        self, settings: Settings, store: Callable[[], Awaitable[Store]], inference: Callable[[], Inference]
+        self,
+        settings: Settings,
+        store: Callable[[], Awaitable[Store]],
+        inference: Callable[[], Inference],
+        telemetry: Telemetry,
     ) -> None:
         self._settings = settings
+        self._telemetry = telemetry
         self._store = store
         self._inference = inference
         self._agents: Agents | None = None
@@ -32,7 +40,8 @@ class AgentDesk:
         async with self._opening:
             if self._agents is None:
                 async with AsyncExitStack() as exit:
-                    self._agents = Agents(self._store, self._inference, await _shelf(self._settings, exit))
+                    shelf = await _shelf(self._settings, exit, self._telemetry)
+                    self._agents = Agents(self._store, self._inference, shelf, self._telemetry)
                     self._exit = exit.pop_all()
         return self._agents
 
@@ -47,7 +56,7 @@ class AgentDesk:
 async def open_shelf_of_tools(settings: Settings) -> AsyncIterator[Toolshelf]:
     """The tools alone, for the length of the block."""
     async with AsyncExitStack() as exit:
-        yield await _shelf(settings, exit)
+        yield await _shelf(settings, exit, _own_telemetry(settings, exit))
 
 
 @asynccontextmanager
@@ -60,7 +69,7 @@ async def home_agents(settings: Settings, environment: Mapping[str, str]) -> Asy
         async def records() -> Store:
             return store
 
-        desk = AgentDesk(settings, records, lambda: door)
+        desk = AgentDesk(settings, records, lambda: door, _own_telemetry(settings, exit))
         exit.push_async_callback(desk.close)
         yield await desk.agents()
 
@@ -76,10 +85,17 @@ async def home_records(settings: Settings) -> AsyncIterator[Agents]:
         def nobody() -> Inference:
             raise RuntimeError("no model is asked here")
 
-        yield Agents(records, nobody, Toolshelf(()))
+        yield Agents(records, nobody, Toolshelf(()), Telemetry())
 
 
-async def _shelf(settings: Settings, exit: AsyncExitStack) -> Toolshelf:
+def _own_telemetry(settings: Settings, exit: AsyncExitStack) -> Telemetry:
+    """What a command counts is nobody's; its traces are sent."""
+    telemetry = open_telemetry(settings)
+    exit.callback(telemetry.traces.close)
+    return telemetry
+
+
+async def _shelf(settings: Settings, exit: AsyncExitStack, telemetry: Telemetry) -> Toolshelf:
     more = []
     if settings.tools.mcp:
         from pagoda.logic.tools.mcp import open_server  # noqa: PLC0415  (it brings the SDK, which is an extra)
@@ -87,4 +103,5 @@ async def _shelf(settings: Settings, exit: AsyncExitStack) -> Toolshelf:
         for name, address in settings.tools.mcp.items():
             server = await exit.enter_async_context(open_server(name, address))
             more += server
-    return await asyncio.to_thread(open_toolshelf, settings.tools, more)
+    shelf = await asyncio.to_thread(open_toolshelf, settings.tools, more)
+    return Toolshelf(observed(tool, telemetry) for tool in shelf.all())

@@ -82,6 +82,7 @@ class Telemetry:
         self._count_keys()
         self._count_replicas()
         self._count_quality()
+        self._count_agents()
 
     def _count_answers(self) -> None:
         self.token_gaps = LoopHistogram(
@@ -217,6 +218,24 @@ class Telemetry:
         )
         self.fallbacks = Counter(
             "pagoda_fallbacks", "Requests that went on to another model.", ("model", "to"), registry=self.registry
+        )
+
+    def _count_agents(self) -> None:
+        self.tool_calls = Counter(
+            "pagoda_tool_calls", "Attempts at calls of tools, by outcome.", ("tool", "outcome"), registry=self.registry
+        )
+        self.tool_duration = Histogram(
+            "pagoda_tool_duration_seconds",
+            "Time of an attempt at a call.",
+            ("tool",),
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.agent_works = Counter(
+            "pagoda_agent_works",
+            "Pieces of work on agents' runs, by how they ended.",
+            ("status",),
+            registry=self.registry,
         )
 
     def _count_quality(self) -> None:

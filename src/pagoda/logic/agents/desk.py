@@ -17,6 +17,7 @@ from pagoda.logic.agents.journal import AgentRun, Journal
 from pagoda.logic.agents.plan import AgentPlan
 from pagoda.logic.agents.work import Ending, Work
 from pagoda.logic.tools.shelf import Toolshelf
+from pagoda.service.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,13 @@ class Agents:
     """The agents of this home, as this process sees them."""
 
     def __init__(
-        self, store: Callable[[], Awaitable[Store]], inference: Callable[[], Inference], tools: Toolshelf
+        self,
+        store: Callable[[], Awaitable[Store]],
+        inference: Callable[[], Inference],
+        tools: Toolshelf,
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._journal = Journal(store)
         self._inference = inference
         self.tools = tools
@@ -151,18 +157,23 @@ class Agents:
 
     async def _perform(self, run: AgentRun, call: Call) -> None:
         """Work, and write down how it ended, whatever happens."""
+        status = "failed"
         try:
             ending = await self._work(run, call)
+            status = ending.status
             await self._journal.leave(run.id, ending.status, answer=ending.answer, limited=ending.limited)
         except asyncio.CancelledError:
             mine = self._at_work[run.id]
-            await asyncio.shield(self._leave(run.id, "cancelled" if mine.cancelled else "interrupted"))
+            status = "cancelled" if mine.cancelled else "interrupted"
+            await asyncio.shield(self._leave(run.id, status))
         except PagodaError as error:
-            await self._leave(run.id, "failed" if not error.retryable else "interrupted", error.message)
+            status = "failed" if not error.retryable else "interrupted"
+            await self._leave(run.id, status, error.message)
         except Exception:
             logger.exception("the agent run %s failed unexpectedly", run.id)
             await self._leave(run.id, "failed", "Pagoda failed unexpectedly; its log says more.")
         finally:
+            self._telemetry.child(self._telemetry.agent_works, status).inc()
             del self._at_work[run.id]
             self._note_change(run.id)
             self._changes.pop(run.id, None)
@@ -171,7 +182,13 @@ class Agents:
         tools = self.tools.choose(run.plan.tools)
         changed = self._changes[run.id].set
         work = Work(run.id, run.plan, tools, self._inference(), self._journal, call, changed)
-        return await work.perform()
+        values = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.id": run.id,
+            "gen_ai.request.model": run.plan.model,
+        }
+        with self._telemetry.traces.traced("invoke_agent", values):
+            return await work.perform()
 
     async def _leave(self, run_id: str, status: str, error: str | None = None) -> None:
         try:
