@@ -26,6 +26,7 @@ NAMES = (
     "prompt_rendering",
     "prompt_comparison",
     "experiments",
+    "retrieval",
 )
 
 
