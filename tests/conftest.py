@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from pagoda.core.configuration import load_settings
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
+
+hypothesis.settings.register_profile("pagoda", deadline=None)  # no test depends on the machine's speed
+hypothesis.settings.load_profile("pagoda")
 
 BUILTIN = ("smollm2-135m-instruct", "all-minilm-l6-v2", "multilingual-e5-small")
 

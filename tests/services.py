@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
+import psutil
 import uvicorn
 
 from pagoda.application.platform import Platform
@@ -161,7 +162,17 @@ def wait_for_address(log: Path, child: subprocess.Popen[bytes]) -> str:
     raise AssertionError(f"the service did not start: {log.read_text()}")
 
 
-async def eventually(condition: Any, seconds: float = 10.0) -> None:
+def children_named(word: str) -> list[psutil.Process]:
+    """This process's living children, and theirs, whose command line has a word in it."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):  # it ended while we looked
+            if word in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+async def eventually(condition: Any, seconds: float = 30.0) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():

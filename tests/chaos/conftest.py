@@ -31,11 +31,11 @@ def make_runs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runs]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of half a mebibyte; needs the right to mount."""
+    """A file system of one mebibyte; needs the right to mount."""
     place = tmp_path / "disk"
     place.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         reason = f"a small tmpfs cannot be mounted: {done.stderr.strip()}"

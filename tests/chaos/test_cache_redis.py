@@ -159,8 +159,14 @@ async def test_redis_frozen_while_an_answer_is_computed(settings: Settings, serv
 
 @pytest.mark.parametrize("reason", ["corrupt", "version", "foreign", "short", "empty"])
 async def test_an_unusable_entry_is_ignored_deleted_and_counted(
-    service: Service, server: RedisServer, reason: str
+    settings: Settings, server: RedisServer, reason: str
 ) -> None:
+    patient = with_redis(settings, server.url, 5.0)  # a crowded machine is not what this is about
+    async with running(patient, [fake_model()]) as service:
+        await _break_an_entry(service, server, reason)
+
+
+async def _break_an_entry(service: Service, server: RedisServer, reason: str) -> None:
     from redis.asyncio import Redis
 
     assert await use(service, "to be broken") == "miss"

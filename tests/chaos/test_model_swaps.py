@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -18,7 +17,7 @@ from pagoda.core.setting_values import ByteSize
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.entry import LocalPath, ModelEntry
 from pagoda.service.supervisor import Supervisor
-from tests.services import Service, eventually, fake_model, running
+from tests.services import Service, children_named, eventually, fake_model, running
 
 CHAT = "smollm2-135m-instruct"
 ONE_MODEL = ByteSize(420_000_000)
@@ -57,12 +56,7 @@ def state_of(service: Service, model: str) -> str:
 
 
 def engines_alive() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):  # it ended while we looked
-            if "_child" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
+    return children_named("_child")
 
 
 async def streamed(service: Service, model: str, tokens: int = 24) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -41,7 +40,7 @@ from pagoda.model.engines import KINDS, engine_kind
 from pagoda.model.engines.contract import Engine, KvType, Room
 from pagoda.service.host import StartGround
 from pagoda.service.supervisor import Supervisor
-from tests.services import eventually, fake_model
+from tests.services import children_named, eventually, fake_model
 
 CHAT = "smollm2-135m-instruct"
 VLLM = os.environ.get("PAGODA_TEST_VLLM", "")
@@ -248,8 +247,7 @@ async def test_the_memory_estimate_is_near_what_the_process_uses(bench: Bench, m
         assert estimate.kv_cache == values * 4 * (1024 * 4 + 2 * 32)  # bytes, and two pages that padding falls on
     await asyncio.gather(*(gather(bench.engine, ask(f"Say {number}", max_tokens=2)) for number in range(4)))
     name = f"{bench.kind}_child"
-    children = [child for child in psutil.Process().children() if name in " ".join(child.cmdline())]
-    used = max(child.memory_info().rss for child in children)
+    used = max(child.memory_info().rss for child in children_named(name))
     print(f"{bench.kind}: estimated {estimate.total / 2**20:.0f} MiB, used {used / 2**20:.0f} MiB")
     assert 0.5 * used < estimate.total < 2 * used
 

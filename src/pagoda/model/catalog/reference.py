@@ -58,6 +58,8 @@ def make_id(text: str) -> str:
 
 def parse_reference(text: str) -> HubReference | Path | None:
     """What ``text`` refers to outside the catalog; ``None`` when it has neither form."""
+    if "\0" in text:  # no path has it
+        return None
     if text.startswith(("/", "./", "../", "~", ".\\")) or Path(text).is_absolute():
         return Path(os.path.expanduser(text)).absolute()
     if text.lower().endswith(".gguf") and ":" not in text:

@@ -119,6 +119,7 @@ def test_any_text_becomes_a_valid_id(text: str) -> None:
 @settings(deadline=None)
 @given(st.text(min_size=1))
 @example("~nobody/x")
+@example("~\0")
 def test_a_reference_to_a_hub_never_leaves_it(text: str) -> None:
     parsed = parse_reference(text)
     if isinstance(parsed, HubReference):
