@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import random
 import sys
 import time
@@ -53,7 +54,9 @@ async def main(url: str, name: str, peers: list[str]) -> None:
                 print("end", time.time(), flush=True)
                 meter.settle(decision, 0)
         await asyncio.sleep(0.005)
+    faulthandler.dump_traceback_later(10)  # where it hangs, if it does
     await meter.close()
+    faulthandler.cancel_dump_traceback_later()
     print("done", refused, errors, slowest, flush=True)
 
 

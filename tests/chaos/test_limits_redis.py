@@ -68,7 +68,11 @@ async def test_never_more_than_the_limit_and_nothing_leaks(server: RedisServer, 
     finally:
         for child in children:
             child.kill()
-            child.communicate()
+        for child in children:
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
     lines = [line.split() for output, _ in outputs for line in output.splitlines()]
     assert [child.returncode for child in children] == [0, 0, 0]
     rates = [float(line[1]) for line in lines if line[0] == "rate"]

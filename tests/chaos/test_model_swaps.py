@@ -56,7 +56,7 @@ def state_of(service: Service, model: str) -> str:
 
 
 def engines_alive() -> list[psutil.Process]:
-    return children_named("_child")
+    return children_named("pagoda.model.engines.")
 
 
 async def streamed(service: Service, model: str, tokens: int = 24) -> str:

@@ -38,7 +38,7 @@ RunId = Annotated[str, Path(min_length=1, max_length=96)]
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The run; with `stream: true` what happens in it, as typed server-sent events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     }
 }
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "There is no such run."}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from pagoda.interface.schemas.shared import MOST_TOKENS, Length, ModelName, Shape, Strict, Temperature
 from pagoda.logic.agents.plan import Limits
@@ -47,16 +47,16 @@ class AgentRequest(Strict):
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     instructions: str = Field("", max_length=100_000)
     history: list[PastMessage] = Field(default_factory=list, max_length=1000)
-    stream: bool = True
+    stream: StrictBool = True
 
 
 class DecisionRequest(Strict):
     """What becomes of calls that wait for approval."""
 
-    approve: bool
+    approve: StrictBool
     step: int | None = Field(None, ge=0, le=MOST_TOKENS, description="Only this call; absent: all that wait.")
     reason: str = Field("", max_length=2000, description="Why, for the model.")
-    stream: bool = True
+    stream: StrictBool = True
 
 
 class AgentRunObject(Shape):
@@ -108,7 +108,7 @@ class ToolCallRequest(Strict):
     """One call of a tool by hand."""
 
     arguments: dict[str, Any] = Field(default_factory=dict)
-    approve: bool = Field(False, description="Needed where the tool needs approval.")
+    approve: StrictBool = Field(False, description="Needed where the tool needs approval.")
 
 
 class ToolCallAnswer(Shape):

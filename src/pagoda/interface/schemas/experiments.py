@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from pagoda.interface.schemas.shared import Shape, Strict
 from pagoda.logic.experiments.design import Allocation, Direction, TargetKind, Unit
@@ -67,7 +67,7 @@ class ExperimentRequest(Strict):
     holdout: float = Field(0.0, ge=0, le=0.9, strict=True, description="Share of units that never take part.")
     allocation: Allocation = "fixed"
     exposure: Exposure = 1.0
-    start: bool = Field(False, description="Let it run at once.")
+    start: StrictBool = Field(False, description="Let it run at once.")
 
 
 class RampRequest(Strict):

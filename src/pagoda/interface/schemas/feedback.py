@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from pagoda.interface.schemas.chat import ChatMessage
 from pagoda.interface.schemas.experiments import Name
@@ -35,7 +35,7 @@ class FeedbackRequest(Strict):
         None, min_length=1, max_length=1000, description="What was asked, for services that keep no prompts."
     )
     answer: Words | None = Field(None, description="What was answered, likewise.")
-    replace: bool = Field(False, description="Change what the same author said before.")
+    replace: StrictBool = Field(False, description="Change what the same author said before.")
 
 
 class FeedbackObject(Shape):
