@@ -28,7 +28,8 @@ SIMILAR = SENTIMENT.replace("name: sentiment", "name: similar").replace("count: 
 def real(settings: Settings, models_directory: Path) -> Settings:
     """Settings that see the built-in models."""
     models = dataclasses.replace(settings.models, directory=str(models_directory))
-    return dataclasses.replace(settings, models=models)
+    engines = dataclasses.replace(settings.engines, context=400)  # where answers that find no end do end
+    return dataclasses.replace(settings, models=models, engines=engines)
 
 
 async def test_techniques_work_on_real_models(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,9 @@ class EngineProcess:
         except BaseException:
             await self.stop()
             raise
+        if not report:  # it has ended; a signal sent before asyncio has seen that would make its status 255
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._process.wait()), self._plan.stop_seconds)
         if "url" not in report:
             await self.stop()
             if code := report.get("code"):  # the engine knows the reason, and it is not a guess of ours

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _PREFIX = "pagoda:cache"
 _EPOCH_SECONDS = 7 * 86_400  # longer than any answer takes
 _PURGE_SECONDS = 30.0
+_FAREWELL_SECONDS = 1.0
 _FIRST_PROBE_SECONDS = 0.25
 _LONGEST_PROBE_SECONDS = 5.0
 _BATCH = 500
@@ -127,8 +128,9 @@ class RedisStore:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
-        with contextlib.suppress(RedisError, OSError):  # it may be away; there is nothing left to say to it
-            await self._redis.aclose()
+        with contextlib.suppress(RedisError, OSError, TimeoutError):  # it may be away; nothing is left to say to it
+            async with asyncio.timeout(_FAREWELL_SECONDS):  # a connection's own end has no limit
+                await self._redis.aclose()
 
     async def _scan(self, scope: Scope) -> AsyncIterator[tuple[list[bytes], list[int]]]:
         """The names in a scope with the length of each entry, batch by batch."""

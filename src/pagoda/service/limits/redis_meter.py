@@ -37,6 +37,7 @@ _EPOCH = [_PREFIX + name for name in ("epoch", "gate", "expected", "announced", 
 _LOOK_SECONDS = 0.25
 _PATIENT_SECONDS = 5.0
 """For what no request waits for."""
+_FAREWELL_SECONDS = 1.0
 _BATCH = 200
 _CONNECTIONS = 32
 _MOST_CONNECTIONS = 10_000
@@ -142,8 +143,9 @@ class RedisMeter:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(StoreError):  # it may be away; what is open there expires
             await self._tell()
-        with contextlib.suppress(RedisError, OSError):
-            await self._redis.aclose()
+        with contextlib.suppress(RedisError, OSError, TimeoutError):  # a connection's own end has no limit
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._redis.aclose()
 
     def start(self) -> None:
         """Find Redis before anybody asks."""
