@@ -48,6 +48,13 @@ def store_of(service: Service) -> RedisStore:
     return store
 
 
+async def kept(service: Service) -> None:
+    """Wait until Redis has what was answered: until then an answer is given to all who ask for it."""
+    cache = service.platform._cache
+    assert cache is not None
+    await eventually(lambda: not cache._flights)
+
+
 async def use(service: Service, text: str) -> str:
     body = {"messages": [{"role": "user", "content": text}], "temperature": 0}
     async with service.session.post(service.url + "/v1/chat/completions", json=body) as response:
@@ -121,6 +128,7 @@ async def test_the_wait_itself_is_bounded(settings: Settings, server: RedisServe
 
 async def test_redis_killed_and_started_again(service: Service, server: RedisServer) -> None:
     assert [await use(service, "x"), await use(service, "x")] == ["miss", "hit"]
+    await kept(service)
     server.kill()
     assert [await use(service, "x"), await use(service, "x")] == ["miss", "miss"]
     assert metric(service, "pagoda_cache_store_failures_total", reason="failed") == 1
@@ -170,6 +178,7 @@ async def _break_an_entry(service: Service, server: RedisServer, reason: str) ->
     from redis.asyncio import Redis
 
     assert await use(service, "to be broken") == "miss"
+    await kept(service)
     client = Redis.from_url(server.url)
     try:
         names = [each async for each in client.scan_iter("pagoda:cache:e:*")]
