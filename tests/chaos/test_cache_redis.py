@@ -35,7 +35,7 @@ def with_redis(settings: Settings, url: str, seconds: float = 0.05) -> Settings:
 
 @pytest.fixture
 async def service(settings: Settings, server: RedisServer) -> AsyncIterator[Service]:
-    async with running(with_redis(settings, server.url), [fake_model()]) as running_service:
+    async with running(with_redis(settings, server.url, 0.2), [fake_model()]) as running_service:
         await use(running_service, "warm the engine")
         yield running_service
 
@@ -83,6 +83,7 @@ async def test_two_services_share_what_one_has_computed(settings: Settings, serv
 async def test_a_frozen_redis_costs_one_wait_and_fails_nothing(service: Service, server: RedisServer) -> None:
     assert [await use(service, "a b"), await use(service, "a b")] == ["miss", "hit"]
     usual = await _seconds(service, "usual")
+    await kept(service)
     server.freeze()
     first = await _seconds(service, "while frozen")
     then = [await _seconds(service, f"still frozen {number}") for number in range(10)]
