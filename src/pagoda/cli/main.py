@@ -19,6 +19,7 @@ from pagoda.cli import (
     cache,
     chat,
     config,
+    data,
     doctor,
     drain,
     eval,
@@ -33,6 +34,7 @@ from pagoda.cli import (
     runs,
     serve,
     tools,
+    train,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
@@ -55,6 +57,8 @@ _COMMANDS = (
     experiments,
     reviews,
     runs,
+    data,
+    train,
     eval,
     bench,
     config,
