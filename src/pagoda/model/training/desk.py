@@ -53,7 +53,7 @@ class Desk(Protocol):
 class FolderDesk:
     """A folder laid out like a run's, for processes that torchrun starts; only the first of them writes."""
 
-    cancelled = False
+    cancelled: bool = False
 
     def __init__(self, directory: Path, seed: int, settings: Settings, *, writes: bool) -> None:
         self.directory = directory

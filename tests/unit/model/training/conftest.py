@@ -63,6 +63,8 @@ def fit(tmp_path: Path, llama: Path, rows: Path) -> Train:
         folder = tmp_path / place
         seed = changes.pop("draw", 1)
         recipe = recipe_from({**known, "threads": 1, **changes, "data": data})
-        return train(recipe, FolderDesk(folder, seed, Settings(home=tmp_path), writes=True)), folder
+        desk = FolderDesk(folder, seed, Settings(home=tmp_path), writes=True)
+        (folder / "recipe.json").write_text(recipe.model_dump_json())
+        return train(recipe, desk), folder
 
     return run

@@ -13,9 +13,13 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pagoda.core.errors import InvalidRequest, ModelError, NotFound, StoreError, Unavailable
+from pagoda.core.runs import RunStopped
 from pagoda.core.runs.metrics import read_metrics
+from pagoda.core.settings import Settings
 from pagoda.model.training.checkpoints import MARK, Checkpoints
+from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import read_recipe, recipe_from
+from pagoda.model.training.work import train
 from tests.tiny_models import write_jsonl
 from tests.unit.model.training.conftest import Train
 
@@ -60,6 +64,29 @@ def test_the_same_seed_gives_the_same_curve_and_another_one_not(fit: Train) -> N
     first, again, other = (fit(f"out{n}", draw=draw) for n, draw in enumerate((3, 3, 4)))
     assert curve(first[1]) == curve(again[1])
     assert curve(first[1]) != curve(other[1])
+
+
+class Impatient(FolderDesk):
+    """Somebody cancels after a few steps."""
+
+    def progress(self, stage: str, done: int, total: int | None = None) -> None:
+        self.cancelled = self.cancelled or (stage == "training" and done == 5)
+
+    def raise_if_cancelled(self) -> None:
+        if self.cancelled:
+            raise RunStopped
+
+
+def test_a_cancelled_training_saves_where_it_stands_and_goes_on_from_there(fit: Train, tmp_path: Path) -> None:
+    _, calm = fit("calm", steps=12, save_every=10)
+    asked = recipe_from(json.loads((calm / "recipe.json").read_text()))
+    with pytest.raises(RunStopped):
+        train(asked, Impatient(tmp_path / "cancelled", 1, Settings(home=tmp_path), writes=True))
+    assert Checkpoints(tmp_path / "cancelled" / "checkpoints", 1).newest() == (
+        tmp_path / "cancelled" / "checkpoints" / "checkpoint-6"
+    )
+    train(asked, FolderDesk(tmp_path / "cancelled", 1, Settings(home=tmp_path), writes=True))
+    assert curve(tmp_path / "cancelled") == curve(calm)
 
 
 def test_early_stopping_keeps_the_best(fit: Train, rows: Path) -> None:
