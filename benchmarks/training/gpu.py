@@ -174,7 +174,7 @@ def share(tokens_a_second: float, args: argparse.Namespace, peak: float) -> floa
 
 
 def _tokenizer() -> Any:
-    from tests.tiny_models import byte_tokenizer
+    from tests.trainable_models import byte_tokenizer
 
     return byte_tokenizer(pad=True)
 

@@ -18,7 +18,7 @@ from pagoda.model.training.checkpoints import Checkpoints
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import Recipe, recipe_from
 from pagoda.model.training.work import train
-from tests.tiny_models import save_tiny, write_jsonl
+from tests.trainable_models import save_tiny, write_jsonl
 
 
 def recipe(folder: Path, **changes: object) -> Recipe:

@@ -15,7 +15,7 @@ from pagoda.core.settings import Settings
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import read_recipe
 from pagoda.model.training.work import train as run
-from tests.tiny_models import save_tiny, write_jsonl
+from tests.trainable_models import save_tiny, write_jsonl
 
 STEPS = 6
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pagoda.cli.main import main
-from tests.tiny_models import save_tiny, write_jsonl
+from tests.trainable_models import save_tiny, write_jsonl
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from pagoda.core.settings import Settings
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import recipe_from
 from pagoda.model.training.work import train
-from tests.tiny_models import save_tiny, write_jsonl
+from tests.trainable_models import save_tiny, write_jsonl
 
 Trained = tuple[dict[str, Any], Path]
 Train = Callable[..., Trained]

@@ -22,7 +22,7 @@ from pagoda.model.data.rows import Refused, Row
 from pagoda.model.training.encoding import IGNORED, Encoder, Example
 from pagoda.model.training.packing import Collator, Packed, Rows, pack
 from pagoda.model.training.recipe import recipe_from
-from tests.tiny_models import CHATML, byte_tokenizer, tiny_gpt2, tiny_llama, write_jsonl
+from tests.trainable_models import CHATML, byte_tokenizer, tiny_gpt2, tiny_llama, write_jsonl
 from tests.unit.model.training.conftest import Train
 
 Trained = tuple[dict[str, Any], Path]
