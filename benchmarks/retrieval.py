@@ -21,9 +21,8 @@ from benchmarks.ground import settings
 from pagoda.application.platform import Platform
 from pagoda.application.retrieving import Retrieval
 from pagoda.core.types import Call
-from pagoda.logic.retrieval.answering import FLOOR
 from pagoda.logic.retrieval.collection import Plan
-from pagoda.logic.retrieval.index import MODES
+from pagoda.logic.retrieval.question import FLOOR, MODES
 from pagoda.logic.retrieval.splitting import Splitter
 
 TEXTS = int(os.environ.get("TEXTS", "120"))
