@@ -49,6 +49,7 @@ async def with_documents(page: Page, service: Service, *files: FilePayload) -> N
     await expect(page.locator("#title")).to_have_text("guide")
     await page.locator("#files").set_input_files(list(files))
     await expect(page.locator("#documents li")).to_have_count(sum(bool(each["buffer"]) for each in files))
+    await page.get_by_label("Quote only").uncheck()
 
 
 async def ask(page: Page, text: str) -> None:
@@ -83,9 +84,20 @@ async def test_a_citation_opens_the_passage_where_it_stands(page: Page, service:
     start, end = re.search(r"/(\d+)-(\d+)$", page.url).groups()  # type: ignore[union-attr]
     assert await marked.text_content() == GUIDE[int(start) : int(end)], "characters, not JavaScript's half ones"
     await page.reload()
-    await expect(marked).to_contain_text("The moon is far away."), "the address says what was open"
+    await expect(marked, "the address says what was open").to_contain_text("The moon is far away.")
     await page.keyboard.press("Escape")
     await expect(page.locator("#reader")).to_be_hidden()
+
+
+async def test_sentences_are_quoted_without_a_model(page: Page, service: Service) -> None:
+    await lower_the_floor(page)
+    await with_documents(page, service, file("moon.txt", "The moon is far away.\n\n---\n"))
+    await page.get_by_label("Quote only").check()
+    await expect(page.locator("#model")).to_be_hidden()
+    await ask(page, "How far is the moon?")
+    await expect(page.locator(".answer-text")).to_contain_text("The moon is far away. ")
+    await page.locator(".cite").first.click()
+    await expect(page.locator("#reader mark")).to_have_text("The moon is far away.")
 
 
 async def test_a_follow_up_shows_what_was_searched_for(page: Page, service: Service) -> None:

@@ -70,9 +70,9 @@ def register(commands: Any) -> None:
     )
     asking.add_argument(
         "--method",
-        choices=("auto", "stuff", "refine", "map-reduce"),
+        choices=("auto", "stuff", "refine", "map-reduce", "quote"),
         default="auto",
-        help="how passages that do not fit the context at once are shown (default: auto)",
+        help="how passages that do not fit at once are shown (auto); quote: the nearest sentences, without a model",
     )
     for parser in (searching, asking):
         _add_collection(parser)

@@ -21,6 +21,7 @@ from pagoda.logic.retrieval.citing import Citations, check_citations, numbered
 from pagoda.logic.retrieval.collection import Passage
 from pagoda.logic.retrieval.index import Hit, Searcher
 from pagoda.logic.retrieval.question import Question
+from pagoda.logic.retrieval.quoting import quote
 
 Outcome = Literal["answered", "nothing-close", "not-in-documents"]
 
@@ -145,6 +146,12 @@ class Answerer:
             yield Piece(question.unknown)
             yield SourcedAnswer(outcome="nothing-close", text=question.unknown, query=query, passages=tuple(hits))
             return
+        if question.method == "quote":
+            yield Sources(query=query, passages=tuple(hits))
+            quoted = await self._quoted(question, hits, call)
+            yield Piece(quoted.text)
+            yield quoted
+            return
         parts = await self._parts(question, hits, call)
         shown = tuple(hit for part in parts for hit in part)
         yield Sources(query=query, passages=shown)
@@ -179,6 +186,18 @@ class Answerer:
             passages=shown,
             model=composed.model,
             prompt=composed.rendered.version.reference,
+        )
+
+    async def _quoted(self, question: Question, hits: Sequence[Hit], call: Call) -> SourcedAnswer:
+        """The nearest sentences, each a citation of itself alone."""
+        model = (await self._searcher.book.get(call.tenant, question.collection)).plan.model
+        quotes = await quote(self._inference(), model, question.text, [hit.passage for hit in hits], call)
+        return SourcedAnswer(
+            outcome="answered",
+            text="\n\n".join(f"{each.text} [{number}]" for number, each in enumerate(quotes, 1)),
+            citations=tuple(Citation(number=number, passage=each) for number, each in enumerate(quotes, 1)),
+            query=question.text,
+            passages=tuple(hits),
         )
 
     async def _standalone(self, question: Question, call: Call) -> str:

@@ -67,7 +67,7 @@ class Searcher:
     """Searches collections through one door."""
 
     def __init__(self, book: CollectionBook, inference: Callable[[], Inference]) -> None:
-        self._book = book
+        self.book = book
         self._inference = inference
         self._loaded: OrderedDict[tuple[str, str], _Loaded] = OrderedDict()
         self._loading: dict[tuple[str, str], asyncio.Lock] = {}
@@ -87,7 +87,7 @@ class Searcher:
         Raises ``InvalidRequest``, ``NotFound`` for the collection, and what the door raises.
         """
         _check(query, limit, mode, refinement)
-        collection = await self._book.get(call.tenant, name)
+        collection = await self.book.get(call.tenant, name)
         loaded = await self._load(call.tenant, name, (collection.id, collection.revision))
         allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement.where)
         if not loaded.held or (allowed is not None and not allowed.any()):
@@ -126,7 +126,7 @@ class Searcher:
         async with self._loading.setdefault(which, asyncio.Lock()):
             held = self._loaded.get(which)
             if held is None or held.key != key:
-                collection, rows = await self._book.passages(tenant, name)
+                collection, rows = await self.book.passages(tenant, name)
                 held = await asyncio.to_thread(_build, (collection.id, collection.revision), rows)
                 self._loaded[which] = held
             self._loaded.move_to_end(which)

@@ -10,8 +10,8 @@ from pagoda.core.types import Message
 
 Mode = Literal["fused", "dense", "lexical"]
 MODES: tuple[Mode, ...] = ("fused", "dense", "lexical")
-Method = Literal["auto", "stuff", "refine", "map-reduce"]
-METHODS: tuple[Method, ...] = ("auto", "stuff", "refine", "map-reduce")
+Method = Literal["auto", "stuff", "refine", "map-reduce", "quote"]
+METHODS: tuple[Method, ...] = ("auto", "stuff", "refine", "map-reduce", "quote")
 
 MOST_HITS = 100
 FLOOR = 0.8
@@ -46,7 +46,7 @@ class Question:
     """The conversation before it, for a follow-up question."""
     method: Method = "auto"
     """``stuff`` shows at once as many passages as fit; ``refine`` and ``map-reduce`` show all, part by part; ``auto``
-    is ``map-reduce`` where they do not fit at once."""
+    is ``map-reduce`` where they do not fit at once. ``quote`` asks no model: the nearest sentences, word for word."""
     refinement: Refinement = field(default_factory=Refinement)
 
     @property

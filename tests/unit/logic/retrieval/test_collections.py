@@ -328,6 +328,25 @@ async def answered(retrieval: Retrieval, service: Service, question: Question) -
         return [each async for each in answerer.stream(question, CALL)]
 
 
+async def test_an_answer_can_be_quoted_without_a_model(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
+    text = "Keys open doors. A revoked key opens nothing; the moon is far away. Doors are heavy. 门很重。"
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    await take(retrieval, tmp_path, "quoted")
+    before = service.platform.telemetry.expose()
+    question = Question(text="revoked key", collection="quoted", floor=-1, method="quote")
+    answer = (await answered(retrieval, service, question))[-1]
+    assert isinstance(answer, SourcedAnswer)
+    assert (answer.outcome, answer.model, answer.removed) == ("answered", None, 0)
+    assert 1 <= len(answer.citations) <= 3
+    for citation in answer.citations:
+        assert citation.passage.text == text[citation.passage.start : citation.passage.end]
+        assert f"{citation.passage.text} [{citation.number}]" in answer.text
+    assert "A revoked key opens nothing; the moon is far away. [" in answer.text
+    after = service.platform.telemetry.expose()
+    asked = [line for line in after.splitlines() if b'model="fake-chat"' in line]
+    assert asked == [line for line in before.splitlines() if b'model="fake-chat"' in line]
+
+
 async def test_a_follow_up_question_is_rewritten(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
     (tmp_path / "guide.md").write_text(GUIDE, encoding="utf-8")
     await take(retrieval, tmp_path, "followed")

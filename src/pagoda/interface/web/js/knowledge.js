@@ -87,6 +87,7 @@ function drawShelves() {
   document.title = `${current ?? t("knowledge.title")} · Pagoda`;
   byId("no-collections").hidden = shelves.length > 0;
   byId("upload").disabled = !current;
+  byId("model").hidden = byId("quote").checked;
   byId("collections").replaceChildren(
     ...shelves.map(({ name, documents }) => row(name, t("knowledge.count", { count: documents }), () => choose(name), () => removeCollection(name), name === current)),
   );
@@ -188,7 +189,8 @@ async function answer(text) {
   running = controller;
   composer.setBusy(true);
   try {
-    const question = { collection: current, question: text, model: models.chosen || null, history: turns.slice(-MOST_TURNS) };
+    const question = { collection: current, question: text, method: byId("quote").checked ? "quote" : "auto" };
+    if (!byId("quote").checked) Object.assign(question, { model: models.chosen || null, history: turns.slice(-MOST_TURNS) });
     for await (const said of library.ask(question, controller.signal)) {
       if (said.type === "piece") shown.piece(said.text);
       if (said.type === "answer") {
@@ -228,6 +230,11 @@ function placeInAddress() {
 function listen() {
   byId("new-collection").addEventListener("click", newCollection);
   byId("again").addEventListener("click", startOver);
+  byId("quote").checked = preferences.get("quote") !== "no";
+  byId("quote").addEventListener("change", ({ target }) => {
+    preferences.set("quote", target.checked ? "yes" : "no");
+    drawShelves();
+  });
   byId("upload").addEventListener("click", () => byId("files").click());
   byId("files").addEventListener("change", async (event) => {
     await upload(event.target.files);
