@@ -31,6 +31,11 @@ class Retrieval:
         self.searcher = Searcher(self.book, inference)
         self.ingestion = Ingestion(self.book, inference)
 
+    @property
+    def inference(self) -> Inference:
+        """The door that it goes through."""
+        return self._inference()
+
     async def answerer(self, prompts: PromptIndex, call: Call, model: str | None = None) -> Answerer:
         """Who answers questions; ``model`` is the default chat model if none is named. Raises what prompts raise."""
         found = {use: await prompts.resolve(reference_from(name), call) for use, name in WORDING.items()}

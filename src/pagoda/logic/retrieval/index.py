@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,13 +54,16 @@ class _Loaded:
     vectors: NDArray[np.float32]
     words: LexicalIndex
 
-    def allowed(self, key_id: str | None, where: Mapping[str, tuple[str, ...]]) -> NDArray[np.bool_] | None:
+    def allowed(self, key_id: str | None, refinement: Refinement) -> NDArray[np.bool_] | None:
         """Which passages may be found; ``None``: all."""
-        if not where and (key_id is None or all(each.tags.keys is None for each in self.held)):
+        where, limited = refinement.where, refinement.limited
+        if not where and ((key_id is None and limited) or all(each.tags.keys is None for each in self.held)):
             return None
-        return np.fromiter(
-            (each.tags.visible_to(key_id) and each.matches(where) for each in self.held), np.bool_, len(self.held)
+        seen = (
+            each.tags.visible_to(key_id) and (limited or each.tags.keys is None) and each.matches(where)
+            for each in self.held
         )
+        return np.fromiter(seen, np.bool_, len(self.held))
 
 
 class Searcher:
@@ -89,7 +92,7 @@ class Searcher:
         _check(query, limit, mode, refinement)
         collection = await self.book.get(call.tenant, name)
         loaded = await self._load(call.tenant, name, (collection.id, collection.revision))
-        allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement.where)
+        allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement)
         if not loaded.held or (allowed is not None and not allowed.any()):
             return []
         similarities = None

@@ -28,6 +28,8 @@ class Refinement:
     """Only documents with one of these values in each of these fields (labels, ``source``, ``title``, ``kind``)."""
     diversity: float = 0.0
     """0 (off) to 1: how much a hit that resembles better ones falls behind."""
+    limited: bool = True
+    """Also the documents that only some keys may see, where the asking key is one of them."""
     reranker: str | None = None
     """A model that reorders the candidates by how well they answer."""
 
