@@ -23,18 +23,19 @@ def register(commands: Any) -> None:
         "train",
         help_="fine-tune a model: sft, tune, inspect",
         about="Fine-tune a model by a recipe, a short YAML file. --set changes any key of it, or any setting.",
-        example="sft --config recipes/sentiment-lora.yaml --set learning_rate=1e-4",
+        sets="a key of the recipe, such as learning_rate=1e-4, or any setting",
+        example="sft --config recipes/tickets-lora.yaml --set learning_rate=1e-4",
     )
-    sft = add("sft", run_sft, "train on supervised rows", "sft --config recipes/sentiment-lora.yaml --set lora.rank=8")
+    sft = add("sft", run_sft, "train on supervised rows", "sft --config recipes/tickets-lora.yaml --set lora.rank=8")
     _add_recipe(sft)
-    tune = add("tune", run_tune, "search for the best recipe", "tune --config recipes/sentiment-tune.yaml --trials 8")
+    tune = add("tune", run_tune, "search for the best recipe", "tune --config recipes/tickets-tune.yaml --trials 8")
     _add_recipe(tune)
     tune.add_argument("--trials", type=int, metavar="N", help="trainings at most (default: the recipe's, else 16)")
     inspect = add(
         "inspect",
         run_inspect,
         "show what a recipe would learn, token by token, and train nothing",
-        "inspect --config recipes/sentiment-lora.yaml",
+        "inspect --config recipes/tickets-lora.yaml",
     )
     inspect.add_argument("--config", required=True, metavar="FILE", help="the recipe")
 

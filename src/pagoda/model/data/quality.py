@@ -63,7 +63,7 @@ def language_of(text: str) -> str:
     words = re.findall(r"[a-z']+", text[:5000].lower())
     common = sum(word in _ENGLISH for word in words)
     plain = all(mark.isascii() for mark in text if mark.isalpha())
-    return "en" if common * 5 >= len(words) or (plain and len(words) < 8) else "latin"
+    return "en" if common * 5 >= len(words) or (plain and (common * 10 >= len(words) or len(words) < 8)) else "latin"
 
 
 def garbage_in(text: str) -> str | None:

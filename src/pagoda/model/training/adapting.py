@@ -13,7 +13,7 @@ import torch
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as FAMILIES
 from transformers.pytorch_utils import Conv1D
 
-from pagoda.core.errors import InvalidRequest, NotFound, Unavailable
+from pagoda.core.errors import InvalidRequest, NotFound, StoreError, Unavailable
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.entry import Adapter, Derived
 from pagoda.model.catalog.opening import open_shelf
@@ -34,7 +34,10 @@ class Hardware:
 
 def choose_hardware(recipe: Recipe) -> Hardware:
     """The recipe's wishes as what is there. Raises ``Unavailable`` for a GPU that is not."""
-    device = resolve_device(recipe.device, "device")
+    try:
+        device = resolve_device(recipe.device, "device")
+    except Unavailable as error:
+        raise Unavailable(f"The recipe's {error.message}.", code="no_gpu", retryable=False) from error
     if recipe.precision == "auto":
         return Hardware(device, torch.bfloat16 if device == "cuda" else torch.float32)
     precision = _PRECISIONS[recipe.precision]
@@ -85,9 +88,12 @@ def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[s
     dtype = torch.float32 if recipe.method == "full" else hardware.precision
     if not path.is_dir():
         raise NotFound(f"There is no folder {path}.", param="model")
-    found = load_checkpoint(
-        path, embeds=False, device=hardware.device, dtype=dtype, trust=False, labels=tuple(labels), **loading
-    )
+    try:
+        found = load_checkpoint(
+            path, embeds=False, device=hardware.device, dtype=dtype, trust=False, labels=tuple(labels), **loading
+        )
+    except (StoreError, Unavailable) as error:  # whose message is a part of a sentence
+        raise StoreError(f"The model in {path} cannot be trained: {error.message}.", code=error.code) from error
     tokenizer, config = found.tokenizer, found.model.config
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:

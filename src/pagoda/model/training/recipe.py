@@ -155,9 +155,8 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         mistakes = [_mistake(each["loc"], each["type"], each["msg"]) for each in error.errors()]
-        raise InvalidRequest(
-            "The recipe is wrong: " + "; ".join(dict.fromkeys(mistakes)) + ".", param="config"
-        ) from error
+        said = "The recipe is wrong: " + "; ".join(dict.fromkeys(mistakes))
+        raise InvalidRequest(said if said.endswith("?") else f"{said}.", param="config") from error
 
 
 def recipe_keys(part: type[BaseModel] = Recipe, above: str = "") -> Iterator[str]:

@@ -146,6 +146,13 @@ def test_what_is_not_there_is_said_at_once(fit: Train, tmp_path: Path, rows: Pat
         fit(max_length=512)
     with pytest.raises(InvalidRequest, match="must be a multiple of evaluate_every"):
         fit(data={"validation": str(rows)}, evaluate_every=4, save_every=6)
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_text("{}")
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(
+        StoreError, match=r"cannot be trained: .* only pickles \(pytorch_model.bin\), .* never loads\.$"
+    ):
+        fit(model=str(tmp_path / "pickled"))
     empty = write_jsonl(tmp_path / "empty.jsonl", [{"prompt": "a", "completion": ""}])
     with pytest.raises(InvalidRequest, match=r"No row .* row 1, because its completion is empty"):
         fit(data={"train": str(empty)})
@@ -153,7 +160,7 @@ def test_what_is_not_there_is_said_at_once(fit: Train, tmp_path: Path, rows: Pat
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_no_cpu_in_silence(fit: Train) -> None:
-    with pytest.raises(Unavailable, match="device is cuda, but torch sees no CUDA device"):
+    with pytest.raises(Unavailable, match=r"The recipe's device is cuda, but torch sees no CUDA device; .*\.$"):
         fit(device="cuda")
     with pytest.raises(Unavailable, match="QLoRA needs a CUDA device"):
         fit(method="qlora")
