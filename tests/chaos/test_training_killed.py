@@ -37,7 +37,7 @@ def curve(folder: Path) -> list[tuple[int, str, float]]:
 
 def test_a_killed_training_goes_on_with_the_same_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    asked = recipe(tmp_path, steps=150, evaluate_every=20)
+    asked = recipe(tmp_path, steps=80, evaluate_every=10)
     before = torch.get_num_threads()
     calm = train(asked, FolderDesk(tmp_path / "calm", 5, Settings(home=tmp_path), writes=True))
     torch.set_num_threads(before)
@@ -46,7 +46,7 @@ def test_a_killed_training_goes_on_with_the_same_curve(tmp_path: Path, monkeypat
     runs.start(run.id)
     for event in runs.watch(run.id):
         assert event.type != "end", "it ended before it could be killed"
-        if event.type == "metric" and event.data["step"] >= 50:
+        if event.type == "metric" and event.data["step"] >= 25:
             break
     process = runs.get(run.id).process
     assert process is not None

@@ -62,7 +62,7 @@ def register(commands: Any) -> None:
     augment.add_argument("--seed", type=int, default=0, metavar="N", help="draws the rows and the changes (0)")
     augment.add_argument("--templates", metavar="FILE", help="wordings with {text} in them, one a line")
     augment.add_argument("--model", metavar="NAME", help="the served model that rewrites (default: the one for chats)")
-    augment.add_argument("--min-likeness", type=float, default=0.8, metavar="X", help="cosine of old and new (0.8)")
+    augment.add_argument("--min-likeness", type=float, default=0.9, metavar="X", help="cosine of old and new (0.9)")
     augment.add_argument("--unchecked", action="store_true", help="do not check meaning and label (needs no service)")
 
 

@@ -97,7 +97,10 @@ def _started(args: argparse.Namespace, settings: Settings, kind: str, recipe: Re
     run = runs.create(kind, recipe.model_dump(mode="json"), seed=recipe.seed, name=args.name)
     runs.start(run.id)
     if args.detach:
-        sys.stdout.write(f"The run {run.id} has begun; watch it with `pagoda runs watch {run.id}`.\n")
+        if args.json:
+            print_json(runs.get(run.id).to_json())
+        else:
+            sys.stdout.write(f"The run {run.id} has begun; watch it with `pagoda runs watch {run.id}`.\n")
         return 0
     status = follow(runs, run.id, as_json=args.json)
     return _concluded(runs, run, status, tell, as_json=args.json)
