@@ -92,6 +92,10 @@ def arguments(folder: str, args: argparse.Namespace, **more: Any) -> dict[str, A
 
 def ours(args: argparse.Namespace, folder: str) -> float:
     clock = Clock()
+    if args.liger:
+        from liger_kernel.transformers import apply_liger_kernel_to_llama  # type: ignore[import-not-found]
+
+        apply_liger_kernel_to_llama(cross_entropy=False, fused_linear_cross_entropy=False)
     trainer = SupervisedTrainer(
         kept=Checkpoints(Path(folder), 1),
         classes=0,
@@ -188,10 +192,16 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=1, help="rows packed into a sequence of ours")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--compile", action="store_true", help="for ours")
+    parser.add_argument(
+        "--liger", action="store_true", help="for ours: Liger's kernels of norm, rotation and activation"
+    )
     parser.add_argument("--ways", default="ours,plain,trl")
     args = parser.parse_args()
     peak = matrix_rate()
-    found: dict[str, Any] = {"shape": args.shape, "method": args.method, "matrix_tflops": round(peak, 1)}
+    found: dict[str, Any] = {
+        "matrix_tflops": round(peak, 1),
+        **{name: value for name, value in vars(args).items() if value},
+    }
     for way in args.ways.split(","):
         with tempfile.TemporaryDirectory() as folder:
             torch.cuda.reset_peak_memory_stats()
