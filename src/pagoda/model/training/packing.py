@@ -8,13 +8,16 @@ rows would see one another (shown by perturbation in tests/unit/model/training/t
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from pagoda.model.training.encoding import IGNORED, Example
+
+_BATCHES_A_PART = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,43 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, place: int) -> dict[str, Any]:
         sequence = self._sequences[place]
         return {"input_ids": [token for part in sequence.parts for token in part.ids], "parts": sequence.parts}
+
+
+class Order(torch.utils.data.Sampler[int]):
+    """In which order sequences are taken: drawn anew each epoch from the seed and the epoch alone.
+
+    transformers' own sampler by length draws from the global state, so a training that is resumed in the middle of an
+    epoch would see other batches. ``group``: sequences of a batch are of like length; 0: any.
+    """
+
+    def __init__(self, lengths: Sequence[int], seed: int, group: int) -> None:
+        self._lengths = tuple(lengths)
+        self._seed = seed
+        self._group = group
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Told by the trainer at the beginning of each."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        draw = random.Random(f"{self._seed}:{self._epoch}")
+        order = draw.sample(range(len(self._lengths)), len(self._lengths))
+        if not self._group:
+            return iter(order)
+        # Sorted within parts of fifty batches, so that batches are alike inside and yet differ from epoch to epoch.
+        part = self._group * _BATCHES_A_PART
+        sorted_parts = (
+            sorted(order[at : at + part], key=lambda place: -self._lengths[place]) for at in range(0, len(order), part)
+        )
+        ordered = [place for each in sorted_parts for place in each]
+        batches = [ordered[at : at + self._group] for at in range(0, len(ordered), self._group)]
+        short = batches.pop() if len(batches[-1]) < self._group else []
+        draw.shuffle(batches)
+        return iter([place for batch in [*batches, short] for place in batch])
 
 
 class Collator:

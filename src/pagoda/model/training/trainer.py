@@ -20,6 +20,7 @@ from pagoda.core.errors import ModelError
 from pagoda.model.training.checkpoints import Checkpoints
 from pagoda.model.training.desk import Desk
 from pagoda.model.training.encoding import IGNORED
+from pagoda.model.training.packing import Order
 
 
 class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read without types
@@ -27,8 +28,9 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read 
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *, kept: Checkpoints, classes: int, **options: Any) -> None:
+    def __init__(self, *, kept: Checkpoints, classes: int, order: Order | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self._order = order
         self._kept = kept
         self._classes = classes
         self._seen: list[int] = []
@@ -119,6 +121,9 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read 
         else:
             logits, targets = model(**inputs, use_cache=False).logits[:, :-1], shifted
         return (logits.flatten(0, 1), targets.flatten()) if flat else (logits, targets)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return super()._get_train_sampler(train_dataset) if self._order is None else self._order
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         first = 0 if self._classes else 1

@@ -20,7 +20,7 @@ from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, fin
 from pagoda.model.training.card import model_card
 from pagoda.model.training.checkpoints import Checkpoints, placing
 from pagoda.model.training.desk import Desk
-from pagoda.model.training.packing import Collator, Rows
+from pagoda.model.training.packing import Collator, Order, Rows
 from pagoda.model.training.plots import plot_training
 from pagoda.model.training.preparing import Prepared, prepare, read_split, write_report
 from pagoda.model.training.recipe import Recipe
@@ -93,6 +93,11 @@ def _trainer(
     trainer = SupervisedTrainer(
         kept=Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
         classes=classes,
+        order=Order(
+            [each.length for each in prepared.train],
+            desk.seed,
+            recipe.batch_size if recipe.group_by_length else 0,
+        ),
         model=adapt(base.model, recipe),
         args=arguments,
         train_dataset=Rows(prepared.train),
@@ -128,7 +133,6 @@ def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, va
         "warmup_steps": min(recipe.warmup, 0.999),
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,
-        "train_sampling_strategy": "group_by_length" if recipe.group_by_length and not recipe.packing else "random",
         "eval_strategy": "steps" if validated else "no",
         "eval_steps": evaluates,
         "save_strategy": "steps",

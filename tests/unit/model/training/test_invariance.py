@@ -20,7 +20,7 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.core.runs.metrics import read_metrics
 from pagoda.model.data.rows import Refused, Row
 from pagoda.model.training.encoding import IGNORED, Encoder, Example
-from pagoda.model.training.packing import Collator, Packed, Rows, pack
+from pagoda.model.training.packing import Collator, Order, Packed, Rows, pack
 from pagoda.model.training.recipe import recipe_from
 from tests.trainable_models import CHATML, byte_tokenizer, tiny_gpt2, tiny_llama, write_jsonl
 from tests.unit.model.training.conftest import Train
@@ -91,6 +91,22 @@ def test_packing_loses_nothing_and_cuts_nothing(lengths: list[int]) -> None:
     assert all(each.length <= 32 for each in packs)
     assert len(packs) <= 2 * -(-sum(lengths) // 32), "best fit is never twice as bad as perfect"
     assert pack(examples[::-1], 32) == packs
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=70), st.integers(0, 3))
+@settings(max_examples=30)
+def test_an_epoch_has_every_row_once_and_the_same_order_again(lengths: list[int], epoch: int) -> None:
+    first, again = (Order(lengths, seed=5, group=4) for _ in range(2))
+    first.set_epoch(epoch)
+    torch.rand(3)  # what else is drawn changes nothing
+    again.set_epoch(epoch)
+    assert list(first) == list(again)
+    assert sorted(first) == list(range(len(lengths)))
+    taken = [lengths[place] for place in first]
+    whole = [taken[at : at + 4] for at in range(0, len(taken) - 3, 4)]
+    alone = sorted(lengths, reverse=True)
+    best = sum(max(alone[at : at + 4]) for at in range(0, len(alone) - 3, 4))
+    assert sum(map(max, whole)) <= best, "batches are of like length"
 
 
 def test_accumulated_batches_equal_a_large_one(fit: Train) -> None:
