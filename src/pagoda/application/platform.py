@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
+    from pagoda.logic.trust.desk import TrustDesk
     from pagoda.service.keys.book import KeyBook
 
 logger = logging.getLogger(__name__)
@@ -302,6 +303,13 @@ class Platform:
         from pagoda.logic.batches.ledger import Batches  # noqa: PLC0415
 
         return Batches(self.records, self.files, self.runs)
+
+    @cached_property
+    def trust(self) -> TrustDesk:
+        """How sure answers are, and what sources say to claims."""
+        from pagoda.application.trusting import open_trust  # noqa: PLC0415
+
+        return open_trust(self.settings, self.records, lambda: self.inference)
 
     @cached_property
     def desk(self) -> AgentDesk:

@@ -33,6 +33,7 @@ from pagoda.cli import (
     runs,
     serve,
     tools,
+    trust,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
@@ -46,6 +47,7 @@ _COMMANDS = (
     pools,
     prompts,
     rag,
+    trust,
     keys,
     agents,
     tools,

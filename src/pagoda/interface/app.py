@@ -46,6 +46,7 @@ from pagoda.interface.routes import (
     runs,
     service,
     tokens,
+    trust,
     usage,
 )
 from pagoda.interface.turnstile import Turnstile
@@ -69,6 +70,7 @@ _ROUTES = (
     memory,
     messages,
     rerank,
+    trust,
     tokens,
     files,
     batches,

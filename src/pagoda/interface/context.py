@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
+    from pagoda.logic.trust.desk import TrustDesk
     from pagoda.service.keys.book import KeyBook
 
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
@@ -114,6 +115,11 @@ class Backstage(Protocol):
     @property
     def book(self) -> KeyBook:
         """The keys as they are kept."""
+        ...
+
+    @property
+    def trust(self) -> TrustDesk:
+        """How sure answers are, and what sources say to claims."""
         ...
 
     @property

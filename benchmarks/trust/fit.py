@@ -1,0 +1,126 @@
+"""The coefficients that come with Pagoda, fitted on the even half of what was collected, and their cards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.trust.sets import items
+from benchmarks.trust.table import (
+    FOLDS,
+    Row,
+    fit_judge,
+    fold,
+    load,
+    look,
+    reordered,
+    rows_of,
+    signals_of,
+    strangers,
+)
+from pagoda.logic.trust.calibration import fit_logistic
+from pagoda.logic.trust.combination import Scale, scale_name
+from pagoda.logic.trust.judging import LocalWeights
+from pagoda.logic.trust.subject import FAMILIES, Family
+
+FAMILY_FEATURES: Mapping[str, tuple[str, ...]] = {
+    "token_probability": ("mean_logprob", "least_logprob", "first_logprob"),
+    "consistency": ("agreement", "shared", "closeness", "entropy"),
+    "factuality": ("mean_support", "least_odds"),
+}
+FORM = ("log_length", "numbers", "names", "lines")
+"""Looked at only where there are no sources: with them, length mostly tells how a set was made."""
+L2 = 3.0
+WEIGHTS = Path(__file__).resolve().parents[2] / "src" / "pagoda" / "logic" / "trust" / "weights"
+MODELS = "token probabilities and samples: smollm2-135m-instruct (Q4_1); meanings: multilingual-e5-small"
+
+
+def subsets() -> list[tuple[Family, ...]]:
+    """All sets of families that an answer may have."""
+    return [chosen for size in (1, 2, 3) for chosen in combinations(FAMILIES, size)]
+
+
+def names_of(families: Sequence[Family]) -> tuple[str, ...]:
+    """The features of a set of families."""
+    own = tuple(name for family in families for name in FAMILY_FEATURES[family])
+    return own if "factuality" in families else (*own, *FORM)
+
+
+def fit_scale(rows: Sequence[Row], families: Sequence[Family]) -> Scale:
+    """A regression, and the calibration of what it says of items that it was not fitted on (by folds)."""
+    names = names_of(families)
+    features, labels = [row.features() for row in rows], np.array([row.label for row in rows])
+    folds = np.array([fold(row.item.id) for row in rows])
+    unseen = np.zeros(len(rows))
+    for part in range(FOLDS):
+        rest, here = np.flatnonzero(folds != part), np.flatnonzero(folds == part)
+        if not len(here) or labels[rest].all() or not labels[rest].any():
+            continue
+        fitted = fit_logistic(names, [features[at] for at in rest], labels[rest], L2)
+        unseen[here] = [fitted.logit(features[at]) for at in here]
+    platt = fit_logistic(("logit",), [{"logit": value} for value in unseen], labels, 0.1)
+    slope = platt.weights[0] / platt.scale[0]
+    return Scale(
+        regression=fit_logistic(names, features, labels, L2),
+        slope=slope,
+        offset=platt.bias - slope * platt.center[0],
+    )
+
+
+def fitting(rows: Sequence[Row], families: Sequence[Family]) -> list[Row]:
+    """The rows of the even half on which a set of families is fitted for shipping: with sources, or without."""
+    sourced = "factuality" in families
+    return [row for row in rows if row.item.even and (row.item.set != "general") == sourced]
+
+
+def judges_of(folder: Path) -> dict[int | None, LocalWeights]:
+    """The judge, and those that were each fitted without a fold."""
+    del folder
+    pairs = items("pairs")
+    own, foreign = [*map(look, (*items("qa"), *pairs)), *reordered(pairs)], strangers(pairs)
+    return {part: fit_judge(own, foreign, part) for part in (*range(FOLDS), None)}
+
+
+def table(folder: Path, judges: Mapping[int | None, LocalWeights]) -> list[Row]:
+    """All that was collected."""
+    known = load(folder)
+    return rows_of(known, signals_of(known, folder), judges)
+
+
+def write(folder: Path, say: Callable[[str], None] = print) -> None:
+    """Fit everything and put it into the package."""
+    judges = judges_of(folder)
+    whole = judges[None]
+    card = {
+        "what": "the local judge of claims: logistic regressions on the numbers of pagoda.logic.trust.evidence",
+        "data": "HaluEval QA (MIT), minimal pairs from Natural Questions open book (CC BY-SA 3.0) and CMRC 2018 "
+        "(CC BY-SA 4.0), and their claims against other texts; items whose SHA-256 is even",
+        "figures": "docs/benchmarks.md, Trust",
+        "rebuild": "python -m benchmarks.trust fit FOLDER",
+    }
+    kept = {"supported": whole.supported.to_json(), "contradicted": whole.contradicted.to_json()}
+    _keep("judge-1.json", {"version": 1, "card": card, **kept})
+    rows = table(folder, judges)
+    scales: dict[str, Any] = {}
+    for families in subsets():
+        chosen = fitting(rows, families)
+        scales[scale_name(families)] = fit_scale(chosen, families).to_json() | {"items": len(chosen)}
+        say(f"{scale_name(families)}: {len(chosen)} items")
+    card = {
+        "what": "the calibrated confidence of answers: a regression and its calibration for each set of families",
+        "data": "with sources HaluEval QA, minimal pairs from Natural Questions and CMRC 2018, and answers of "
+        "smollm2-135m-instruct to Natural Questions; without, HaluEval general (MIT); items whose SHA-256 is even",
+        "models": MODELS,
+        "figures": "docs/benchmarks.md, Trust",
+        "rebuild": "python -m benchmarks.trust collect FOLDER && python -m benchmarks.trust fit FOLDER",
+    }
+    _keep("confidence-1.json", {"version": 1, "card": card, "scales": scales})
+
+
+def _keep(name: str, value: Mapping[str, Any]) -> None:
+    (WEIGHTS / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
