@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import command_group, print_json, settings_from
+from pagoda.cli.trust import add_policy, score_sourced, show_score
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,6 +57,8 @@ def register(commands: Any) -> None:
     asking.add_argument(
         "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
     )
+    asking.add_argument("--trust", action="store_true", help="say how sure the answer is; status 1 where it is not")
+    add_policy(asking)
     for parser in (searching, asking):
         _add_collection(parser)
         parser.add_argument("--limit", type=int, default=5, metavar="N", help="passages at most (default: 5)")
@@ -189,8 +192,14 @@ def run_ask(args: argparse.Namespace) -> int:
 
     answer = _with_models(args, work)
     status = 0 if answer.outcome == "answered" else 1
+    scored = score_sourced(args, answer) if args.trust and status == 0 else None
+    if scored is not None:
+        status = 0 if scored.outcome.sure else 1
     if args.json:
-        print_json(answer.to_json())
+        print_json(answer.to_json() | ({} if scored is None else {"trust": scored.to_json()}))
+        return status
+    if scored is not None and scored.outcome.action in ("ask", "abstain"):
+        show_score(scored)
         return status
     sys.stdout.write(answer.text + "\n")
     for citation in answer.citations:
@@ -201,6 +210,9 @@ def run_ask(args: argparse.Namespace) -> int:
             sys.stderr.write(f"({number}) {_place(hit.passage)}\n")
     if answer.removed:
         sys.stderr.write(f"{answer.removed} citations of passages that do not exist were removed.\n")
+    if scored is not None:
+        sys.stdout.write("\n")
+        show_score(scored)
     return status
 
 

@@ -11,6 +11,7 @@ from pagoda.cli.context import command_group, print_json, settings_from
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from pagoda.logic.retrieval.answering import SourcedAnswer
     from pagoda.logic.trust.checking import Checked
     from pagoda.logic.trust.desk import Scored, TrustDesk, Wish
     from pagoda.logic.trust.subject import Action, Family, Source
@@ -64,8 +65,8 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ask-model", default="", metavar="MODEL", help="the better model to ask, for --below ask")
 
 
-def wish_from(args: argparse.Namespace) -> Wish:
-    """How the flags want an answer looked at. Raises ``InvalidRequest``."""
+def wish_from(args: argparse.Namespace, collection: str | None = None) -> Wish:
+    """How the flags want an answer looked at, with sources from a collection. Raises ``InvalidRequest``."""
     from pagoda.logic.trust.desk import Wish
     from pagoda.logic.trust.policy import Policy
     from pagoda.logic.trust.subject import LOCAL
@@ -74,7 +75,7 @@ def wish_from(args: argparse.Namespace) -> Wish:
         judge=getattr(args, "judge", LOCAL),
         families=tuple(args.family) if getattr(args, "family", None) else _FAMILIES,
         policy=Policy(threshold=args.threshold, action=args.below, model=args.ask_model),
-        collection=args.collection,
+        collection=collection,
     )
 
 
@@ -83,7 +84,7 @@ def run_score(args: argparse.Namespace) -> int:
     from pagoda.core.types import Call
     from pagoda.logic.trust.subject import Subject
 
-    settings, wish = settings_from(args), wish_from(args)
+    settings, wish = settings_from(args), wish_from(args, args.collection)
     subject = Subject(
         question=args.question,
         answer=_given(args.answer),
@@ -121,6 +122,17 @@ def run_check(args: argparse.Namespace) -> int:
         for each in checked:
             sys.stdout.write(_told(each))
     return 0 if all(each.judgement.verdict == "supported" for each in checked if each.claim.checkable) else 1
+
+
+def score_sourced(args: argparse.Namespace, answer: SourcedAnswer) -> Scored:
+    """The score of an answer from a collection, by the flags of ``add_policy``."""
+    from pagoda.core.types import Call
+
+    wish = wish_from(args)
+    scored: Scored = _at_desk(
+        args, lambda desk: desk.score_sourced(args.question, answer, Call(tenant=args.team), wish)
+    )
+    return scored
 
 
 def show_score(scored: Scored) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pagoda.application import trusting
+from pagoda.application import retrieving, trusting
 from pagoda.cli.main import main
 from tests.unit.logic.trust.test_scoring import Door
 
@@ -31,6 +31,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         yield Door()
 
     monkeypatch.setattr(trusting, "home_door", door)
+    monkeypatch.setattr(retrieving, "home_door", door)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> SimpleNamespace:
@@ -41,7 +42,9 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> Sim
 
 
 def test_claims_are_checked_with_the_places_of_their_evidence(capsys: pytest.CaptureFixture[str]) -> None:
-    told = run(capsys, "check", "A ticket costs 12 dollars. The museum was founded in 1894.", "--source", "guide.md", status=1)
+    told = run(
+        capsys, "check", "A ticket costs 12 dollars. The museum was founded in 1894.", "--source", "guide.md", status=1
+    )
     assert told.out == (
         "supported  0-26  A ticket costs 12 dollars.\n"
         "    guide.md:58-88  A ticket costs twelve dollars.\n"
@@ -82,3 +85,17 @@ def test_wrong_use_is_told_in_a_sentence(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int, said: str
 ) -> None:
     assert said in run(capsys, *words, status=status).err
+
+
+def test_an_answer_from_documents_says_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rag", "ingest", "guide.md"]) == 0
+    capsys.readouterr()
+    asked = ("rag", "ask", "When was the museum founded?", "--floor", "-1", "--trust")
+    assert main([*asked, "--threshold", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["answer"] == "In 1884."
+    assert told["trust"]["claims"][0]["evidence"][0]["text"].startswith("The museum was founded in 1884")
+    assert main([*asked, "--threshold", "0"]) == 0
+    assert capsys.readouterr().out.startswith("In 1884.\n\nconfidence: 0.")
+    assert main([*asked, "--threshold", "1", "--below", "abstain"]) == 1
+    assert "withheld: I am not sure enough" in capsys.readouterr().out

@@ -98,3 +98,15 @@ async def test_a_wrong_wish_is_refused(
     assert found == status, answer
     if param is not None:
         assert param in str(answer["error"]["param"])
+
+
+async def test_a_chat_answer_says_how_sure_it_is_when_asked(service: Service) -> None:
+    status, answer = await service.chat("When was the museum founded?", trust=True)
+    assert status == 200
+    assert answer["trust"]["judged"]
+    assert answer["trust"]["missing"] == {"factuality": "there are no sources to hold its claims against"}
+    assert answer["trust"]["signals"]["consistency"]["value"] == 1.0
+    assert "trust" not in (await service.chat("When was the museum founded?"))[1]
+    for more in ({"stream": True}, {"n": 2}):
+        status, refused = await service.chat("When?", trust=True, **more)
+        assert (status, "trust looks at one whole answer" in refused["error"]["message"]) == (400, True)
