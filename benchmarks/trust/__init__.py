@@ -1,1 +1,1 @@
-"""How far trust can be trusted: ``python -m benchmarks.trust collect|fit|report``. See ``docs/benchmarks.md``."""
+"""How far trust can be trusted: ``python -m benchmarks.trust FOLDER collect fit report``."""

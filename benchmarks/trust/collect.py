@@ -119,7 +119,3 @@ async def own_answer(item: Item, door: Inference, model: str) -> str:
     request = Composed(rendered=rendered, model=model, tokens=None, context=None).generation()
     request = replace(request, sampling=replace(request.sampling, temperature=0.0))
     return (await collect(door, request, CALL)).text.strip()
-
-
-if __name__ == "__main__":
-    asyncio.run(gather(Path(sys.argv[1]), int(sys.argv[2])))

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.trust.pairs import pair_from
 
+FOLDS = 5
 SETS = ("qa", "pairs", "own", "general")
 DATA = Path(os.environ.get("PAGODA_PUBLIC_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
@@ -44,6 +45,11 @@ class Item:
     def even(self) -> bool:
         """Whether it is for fitting."""
         return int(sha256(self.id.encode()).hexdigest(), 16) % 2 == 0
+
+
+def fold(id_: str) -> int:
+    """Which part of the even half an item is left out with."""
+    return int(sha256(f"fold {id_}".encode()).hexdigest(), 16) % FOLDS
 
 
 def rank(id_: str) -> str:

@@ -13,14 +13,14 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.trust.collect import CALL, Heard, read, subject_of
 from benchmarks.trust.pairs import turned
-from benchmarks.trust.sets import SETS, Item, items
+from benchmarks.trust.precedents import fitted
+from benchmarks.trust.sets import SETS, Item, fold, items
 from pagoda.application.client import home_door
 from pagoda.core.configuration import load_settings
 from pagoda.logic.trust.calibration import fit_logistic
@@ -33,9 +33,8 @@ from pagoda.logic.trust.evidence import FEATURES, Evidence, Library
 from pagoda.logic.trust.judging import LocalJudge, LocalWeights
 from pagoda.logic.trust.likelihood import read_tokens
 from pagoda.logic.trust.scoring import read_claims
-from pagoda.logic.trust.subject import Signal, Source, Subject, unavailable
+from pagoda.logic.trust.subject import Family, Signal, Source, Subject, unavailable
 
-FOLDS = 5
 JUDGE_L2 = 10.0
 """Its features go together, so that without a penalty they would take large weights against one another."""
 
@@ -48,10 +47,17 @@ class Row:
     subject: Subject
     label: bool
     signals: tuple[Signal, ...]
+    precedent: float
+    """Log-odds by a classifier that has not seen the item."""
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Those that could be had."""
+        return tuple(signal.family for signal in self.signals if signal.value is not None)
 
     def features(self) -> dict[str, float]:
         """As the combination sees it."""
-        return features_of(self.subject, self.signals)
+        return features_of(self.subject, self.signals) | {"precedent": self.precedent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,6 @@ class Looked:
 
     item: Item
     evidence: tuple[tuple[str, Evidence], ...]
-
-
-def fold(id_: str) -> int:
-    """Which part an item is left out with."""
-    return int(sha256(f"fold {id_}".encode()).hexdigest(), 16) % FOLDS
 
 
 def look(item: Item, context: str | None = None) -> Looked:
@@ -188,7 +189,8 @@ def rows_of(
         weights = judges[fold(item.id) if item.even else None]
         signals = (*other[item.key], factuality(look(item), weights))
         subject = subject_of(item, said.answer, "")
-        rows.append(Row(item=item, subject=subject, label=bool(item.label), signals=signals))
+        odds = 0.0 if item.context else fitted(fold(item.id) if item.even else None).odds(item.question, said.answer)
+        rows.append(Row(item=item, subject=subject, label=bool(item.label), signals=signals, precedent=odds))
     return rows
 
 

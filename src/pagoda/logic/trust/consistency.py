@@ -9,7 +9,6 @@ details tell. Consistent is not true: a model may be wrong each time alike.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from pagoda.core.errors import InvalidRequest, ModelError, NotFound
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Embed
 from pagoda.logic.retrieval.collection import DEFAULT_MODEL
-from pagoda.logic.trust.contradictions import denies, differ
+from pagoda.logic.trust.contradictions import contradictions, differ
 from pagoda.logic.trust.evidence import content
 from pagoda.logic.trust.sampling import draw
 from pagoda.logic.trust.subject import Signal, Subject, unavailable
@@ -60,7 +59,7 @@ class Meanings:
 
 async def consistency(subject: Subject, door: Inference, call: Call, meaning: str = MEANING) -> Signal:
     """How far samples agree with the answer; without samples there is a signal only if there is a contradiction."""
-    found = [*denies(subject.answer), *(each for turn in subject.earlier for each in denies(subject.answer, turn))]
+    found = contradictions(subject.answer, subject.earlier)
     try:
         samples = await _samples(subject, door, call)
         meanings = await compare([subject.answer, *samples], subject.question, door, call, meaning)
@@ -111,7 +110,7 @@ def semantic_entropy(sizes: Sequence[int]) -> float:
     return -sum(size / total * math.log(size / total) for size in sizes) if total else 0.0
 
 
-def read_samples(meanings: Meanings, contradictions: int) -> Signal:
+def read_samples(meanings: Meanings, against: int) -> Signal:
     """The signal in an answer (the first text) and samples (the others)."""
     count = len(meanings.texts) - 1
     found = clusters(meanings, 1)
@@ -120,21 +119,20 @@ def read_samples(meanings: Meanings, contradictions: int) -> Signal:
     cosines = [meanings.cosine(0, at) for at in range(1, count + 1)]
     entropy = semantic_entropy([len(cluster) for cluster in found])
     agreement = sum(agreeing) / count
-    sizes = Counter(len(cluster) for cluster in found)
     return Signal(
         family="consistency",
-        value=agreement if not contradictions else 0.0,
+        value=agreement if not against else 0.0,
         features={
             "agreement": agreement,
             "shared": sum(shared) / count,
             "closeness": sum(cosines) / count,
             "entropy": entropy / math.log(count) if count > 1 else 0.0,
-            "contradictions": float(contradictions > 0),
+            "contradictions": float(against > 0),
         },
         detail={
             "samples": list(meanings.texts[1:]),
-            "clusters": [size for size in sorted(sizes.elements(), reverse=True)],
+            "clusters": sorted((len(cluster) for cluster in found), reverse=True),
             "semantic_entropy": entropy,
-            "contradictions": contradictions,
+            "contradictions": against,
         },
     )

@@ -6,6 +6,7 @@ detail stands against it. What is said in quite different words is left to judge
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pagoda.logic.trust.claims import Claim, split_claims
@@ -27,6 +28,11 @@ class Contradiction:
     within: bool
     """Whether the other one stands in the same text."""
     why: str
+
+
+def contradictions(answer: str, earlier: Sequence[str] = ()) -> list[Contradiction]:
+    """All contradictions of an answer: in itself, and with each of some earlier ones."""
+    return [*denies(answer), *(found for turn in earlier for found in denies(answer, turn))]
 
 
 def denies(text: str, other: str | None = None) -> list[Contradiction]:

@@ -141,7 +141,7 @@ class Library:
                 "question_recall": _share(asked, near) if asked else 0.0,
                 "near_question": self._near_question(telling, set(asked)),
                 "novelty": sum(token not in asked for token in telling) / len(telling),
-                "kind_fit": _kind_fit(claim, question),
+                "kind_fit": kind_fit(claim, question),
             },
         )
 
@@ -295,7 +295,7 @@ def _absent(wanted: Sequence[T], there: Container[T]) -> float:
     return sum(each not in there for each in wanted) / len(wanted) if wanted else 0.0
 
 
-def _kind_fit(claim: str, question: str) -> float:
+def kind_fit(claim: str, question: str) -> float:
     """1 where a claim has what its question asks for (a number, a date, a name), -1 where it lacks it, else 0."""
     for wanted, pattern in _ASKED:
         if pattern.search(question):

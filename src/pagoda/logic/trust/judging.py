@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -46,6 +46,8 @@ class Judgement:
     spans: tuple[Span, ...] = ()
     """Where in the sources it looked; of "not found" what came nearest."""
     reason: str = ""
+    nearness: Mapping[str, float] = field(default_factory=dict)
+    """The numbers of its evidence (``evidence.FEATURES``)."""
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
@@ -107,7 +109,7 @@ class LocalJudge:
         else:
             contradicted = self.weights.contradicted.probability(evidence.features)
             verdict = "contradicted" if contradicted >= 0.5 else "not_found"
-        return Judgement(verdict=verdict, supported=supported, spans=evidence.spans)
+        return Judgement(verdict=verdict, supported=supported, spans=evidence.spans, nearness=evidence.features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class ServedJudge:
     async def _ask(self, claim: str, question: str, library: Library, call: Call) -> Judgement:
         evidence = await asyncio.to_thread(library.look_up, claim, question)
         if not evidence.spans:
-            return Judgement(verdict="not_found", supported=0.0, reason="no source shares a word with it")
+            reason = "no source shares a word with it"
+            return Judgement(verdict="not_found", supported=0.0, reason=reason, nearness=evidence.features)
         text = "\n".join(library.around(evidence.spans))
         values = {"claim": claim, "text": text} | ({"question": question} if question else {})
         use = Use(version=trust_prompt("claim"), values=values, model=self.model, language=language_of(claim))
@@ -149,4 +152,6 @@ class ServedJudge:
         if verdict is None:
             return Judgement(verdict=None, supported=None, spans=evidence.spans, reason=f"the judge said: {reason}")
         supported = {"supported": 1.0, "contradicted": 0.0, "not_found": 0.0}[verdict]
-        return Judgement(verdict=verdict, supported=supported, spans=evidence.spans, reason=reason)
+        return Judgement(
+            verdict=verdict, supported=supported, spans=evidence.spans, reason=reason, nearness=evidence.features
+        )

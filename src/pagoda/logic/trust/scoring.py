@@ -19,13 +19,15 @@ from pagoda.logic.trust.calibration import log_odds
 from pagoda.logic.trust.checking import Checked, Checker
 from pagoda.logic.trust.combination import Confidence, combine
 from pagoda.logic.trust.consistency import consistency
-from pagoda.logic.trust.contradictions import denies
+from pagoda.logic.trust.contradictions import contradictions
 from pagoda.logic.trust.judging import Judge
 from pagoda.logic.trust.likelihood import likelihood
 from pagoda.logic.trust.subject import FAMILIES, Family, Signal, Subject, unavailable
 
 Kind: TypeAlias = Literal["factual", "logical", "consistency"]
 
+_NEARNESS = ("near_question", "ordered_pairs")
+"""Of a claim's evidence: whether it answers the question, and in the source's words, which a verdict does not tell."""
 _NOT_WANTED = "it was not asked for"
 
 
@@ -124,8 +126,9 @@ class TrustScorer:
 
 
 def read_claims(checked: Sequence[Checked]) -> Signal:
-    """The signal in claims that were judged: the mean of their chances, and the least of them."""
-    chances = [each.judgement.supported for each in checked if each.judgement.supported is not None]
+    """The signal in claims that were judged: the mean of their chances, the least, and how near their evidence is."""
+    judged = [each.judgement for each in checked if each.judgement.supported is not None]
+    chances = [judgement.supported for judgement in judged if judgement.supported is not None]
     if not chances:
         reasons = [each.judgement.reason for each in checked if each.judgement.reason]
         return unavailable("factuality", reasons[0] if reasons else "none of its claims could be judged")
@@ -137,6 +140,7 @@ def read_claims(checked: Sequence[Checked]) -> Signal:
             "mean_support": sum(chances) / len(chances),
             "least_support": min(chances),
             "least_odds": log_odds(min(chances)),
+            **{name: sum(judgement.nearness[name] for judgement in judged) / len(judged) for name in _NEARNESS},
         },
         detail={
             "supported": verdicts.count("supported"),
@@ -176,7 +180,6 @@ def _logical(subject: Subject) -> list[Finding]:
 
 
 def _inconsistent(subject: Subject) -> list[Finding]:
-    found = [*denies(subject.answer), *(each for turn in subject.earlier for each in denies(subject.answer, turn))]
     return [
         Finding(
             kind="consistency",
@@ -185,7 +188,7 @@ def _inconsistent(subject: Subject) -> list[Finding]:
             text=each.claim.text,
             says=f"{'It says' if each.within else 'Earlier it said'} {each.other.text!r}: {each.why}.",
         )
-        for each in found
+        for each in contradictions(subject.answer, subject.earlier)
     ]
 
 

@@ -1,6 +1,6 @@
 """Coefficients that were fitted on public sets, as JSON with a card: what, on which data, how to make them anew.
 
-``python -m benchmarks.trust fit`` writes them.
+``python -m benchmarks.trust FOLDER collect fit`` writes them.
 """
 
 from __future__ import annotations
