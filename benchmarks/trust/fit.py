@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import combinations
@@ -55,42 +56,49 @@ def names_of(families: Sequence[Family]) -> tuple[str, ...]:
 
 
 def fit_scale(rows: Sequence[Row], families: Sequence[Family]) -> Scale:
-    """A regression, and the calibration of what it says of items that it was not fitted on (by folds)."""
+    """A regression, and the calibration of what it says of items that it was not fitted on (by folds).
+
+    Each set counts alike. Items about which no model was asked teach what needs none; their other features stand at
+    the mean of the rest, and so teach nothing there.
+    """
     names = names_of(families)
-    features, labels = [row.features() for row in rows], np.array([row.label for row in rows])
+    features, labels = _filled(names, rows), np.array([row.label for row in rows])
+    sizes = Counter(row.item.set for row in rows)
+    shares = np.array([len(rows) / len(sizes) / sizes[row.item.set] for row in rows])
     folds = np.array([fold(row.item.id) for row in rows])
     unseen = np.zeros(len(rows))
     for part in range(FOLDS):
         rest, here = np.flatnonzero(folds != part), np.flatnonzero(folds == part)
-        if not len(here) or labels[rest].all() or not labels[rest].any():
-            continue
-        fitted = fit_logistic(names, [features[at] for at in rest], labels[rest], L2)
-        unseen[here] = [fitted.logit(features[at]) for at in here]
-    platt = fit_logistic(("logit",), [{"logit": value} for value in unseen], labels, 0.1)
+        regression = fit_logistic(names, [features[at] for at in rest], labels[rest], L2, shares[rest])
+        unseen[here] = [regression.logit(features[at]) for at in here]
+    platt = fit_logistic(("logit",), [{"logit": value} for value in unseen], labels, 0.1, shares)
     slope = max(platt.weights[0] / platt.scale[0], LEAST_SLOPE)
     return Scale(
-        regression=fit_logistic(names, features, labels, L2),
+        regression=fit_logistic(names, features, labels, L2, shares),
         slope=slope,
         offset=platt.bias - slope * platt.center[0],
     )
 
 
+def _filled(names: Sequence[str], rows: Sequence[Row]) -> list[dict[str, float]]:
+    given = [row.features() for row in rows]
+    means = {name: float(np.mean([each[name] for each in given if name in each])) for name in names}
+    return [{name: each.get(name, means[name]) for name in names} for each in given]
+
+
 def fitting(rows: Sequence[Row], families: Sequence[Family]) -> list[Row]:
-    """The rows of the even half on which a set of families is fitted for shipping: with sources, or without."""
+    """The rows on which a set of families is fitted: those with sources, or those without."""
     sourced = "factuality" in families
-    return [
-        row
-        for row in rows
-        if row.item.even and (row.item.set != "general") == sourced and set(families) <= set(row.families)
-    ]
+    return [row for row in rows if sourced == ("factuality" in row.families) and (sourced or not row.item.context)]
 
 
 def fit_scales(rows: Sequence[Row]) -> dict[str, Scale]:
-    """A scale for each set of families that any of some rows has."""
+    """A scale for each set of families that there can be among some rows."""
+    there = {family for row in rows for family in row.families}
     found = {}
-    for families in {row.families for row in rows}:
-        chosen = [row for row in rows if set(families) <= set(row.families)]
-        if len({row.label for row in chosen}) == 2:
+    for families in subsets():
+        chosen = fitting(rows, families)
+        if set(families) <= there and len({row.label for row in chosen}) == 2:
             found[scale_name(families)] = fit_scale(chosen, families)
     return found
 
@@ -142,7 +150,7 @@ def write(folder: Path, say: Callable[[str], None] = print) -> None:
     rows = table(folder, judges)
     scales: dict[str, Any] = {}
     for families in subsets():
-        chosen = fitting(rows, families)
+        chosen = fitting([row for row in rows if row.item.even], families)
         scales[scale_name(families)] = fit_scale(chosen, families).to_json() | {"items": len(chosen)}
         say(f"{scale_name(families)}: {len(chosen)} items")
     card = {

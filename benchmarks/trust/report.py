@@ -51,8 +51,12 @@ def measure(way: str, name: str, scores: Scores, labels: Labels) -> Figure:
 
 
 def of_set(rows: Sequence[Row], name: str, *, even: bool) -> list[Row]:
-    """One half of a set."""
-    return [row for row in rows if row.item.set == name and row.item.even == even]
+    """One half of a set; of the odd one what models were asked about."""
+    return [row for row in rows if row.item.set == name and row.item.even == even and (even or _asked(row))]
+
+
+def _asked(row: Row) -> bool:
+    return "token_probability" in row.families
 
 
 def _value(signals: Sequence[Signal], family: Family) -> float | None:
@@ -78,7 +82,8 @@ def uncalibrated(among: Mapping[str, Scale]) -> dict[str, Scale]:
 
 def calibrated_mean(fit: Sequence[Row]) -> Callable[[Sequence[Row]], Scores]:
     """The plain mean after Platt's scaling on another half."""
-    platt = fit_logistic(("mean",), [{"mean": mean_of(row)} for row in fit], labels_of(fit), 0.1)
+    asked = [row for row in fit if _asked(row)]
+    platt = fit_logistic(("mean",), [{"mean": mean_of(row)} for row in asked], labels_of(asked), 0.1)
     return lambda rows: np.array([platt.probability({"mean": mean_of(row)}) for row in rows])
 
 
@@ -104,6 +109,10 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         found.append(measure("combination, before calibration", name, *chances(uncalibrated(own), test)))
         found.append(measure("combination fitted on this set", name, *chances(own, test)))
         found.append(measure("combination that ships", name, *chances(scales(), test)))
+        rest = [row for row in rows if row.item.set == name and not row.item.even and row.families == ("factuality",)]
+        if rest:
+            found.append(measure("factuality alone, calibrated on this set", name, *chances(own, rest)))
+            found.append(measure("factuality alone, as it ships", name, *chances(scales(), rest)))
     return found
 
 

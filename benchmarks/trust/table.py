@@ -13,6 +13,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ class Looked:
     evidence: tuple[tuple[str, Evidence], ...]
 
 
+@cache
 def look(item: Item, context: str | None = None) -> Looked:
     """The evidence of each claim of an item, in its own context or another."""
     library = Library([Source(name=item.id, text=item.context if context is None else context)])
@@ -183,13 +185,20 @@ def rows_of(
     other: Mapping[str, tuple[Signal, Signal]],
     judges: Mapping[int | None, LocalWeights],
 ) -> list[Row]:
-    """The table. ``judges``: by the fold that each was fitted without; ``None`` for the odd half."""
+    """The table: what was asked about, and the other items with what needs no model.
+
+    ``judges``: by the fold that each was fitted without; ``None`` for the odd half.
+    """
+    asked = {item.key for item, _ in known}
+    unasked = (unavailable("token_probability", "not asked"), unavailable("consistency", "not asked"))
+    every = [item for item, _ in known]
+    every += [item for name in SETS for item in items(name) if item.answer and item.key not in asked]
     rows = []
-    for item, said in known:
-        weights = judges[fold(item.id) if item.even else None]
-        signals = (*other[item.key], factuality(look(item), weights))
-        subject = subject_of(item, said.answer, "")
-        odds = 0.0 if item.context else fitted(fold(item.id) if item.even else None).odds(item.question, said.answer)
+    for item in every:
+        left_out = fold(item.id) if item.even else None
+        signals = (*other.get(item.key, unasked), factuality(look(item), judges[left_out]))
+        odds = 0.0 if item.context else fitted(left_out).odds(item.question, item.answer)
+        subject = subject_of(item, item.answer, "")
         rows.append(Row(item=item, subject=subject, label=bool(item.label), signals=signals, precedent=odds))
     return rows
 

@@ -1,6 +1,7 @@
 """The platform: everything of one process wired together from settings. The only place where that happens.
 
 The first process of a ``PAGODA_HOME`` owns the engines; further ones join it over loopback and serve the same door.
+Longer than 400 lines because all parts of a process are wired here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from pagoda.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pagoda.application.agenting import AgentDesk
+    from pagoda.application.retrieving import Retrieval
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
@@ -305,11 +307,18 @@ class Platform:
         return Batches(self.records, self.files, self.runs)
 
     @cached_property
+    def retrieval(self) -> Retrieval:
+        """Collections of documents."""
+        from pagoda.application.retrieving import Retrieval  # noqa: PLC0415
+
+        return Retrieval(self.settings, self.records, lambda: self.inference)
+
+    @cached_property
     def trust(self) -> TrustDesk:
         """How sure answers are, and what sources say to claims."""
         from pagoda.application.trusting import open_trust  # noqa: PLC0415
 
-        return open_trust(self.settings, self.records, lambda: self.inference)
+        return open_trust(self.settings, self.records, lambda: self.inference, self.retrieval.searcher)
 
     @cached_property
     def desk(self) -> AgentDesk:

@@ -16,12 +16,15 @@ from pagoda.logic.trust.desk import TrustDesk
 
 
 def open_trust(
-    settings: Settings, store: Callable[[], Awaitable[Store]], inference: Callable[[], Inference]
+    settings: Settings,
+    store: Callable[[], Awaitable[Store]],
+    inference: Callable[[], Inference],
+    searcher: Searcher | None = None,
 ) -> TrustDesk:
-    """The desk over these records and models."""
-    searcher = Searcher(CollectionBook(store), inference)
+    """The desk over these records and models; ``searcher``: one that holds collections in memory already."""
+    found = searcher or Searcher(CollectionBook(store), inference)
     return TrustDesk(
-        lambda: searcher,
+        lambda: found,
         inference,
         ReviewBook(store).enter,
         meaning=settings.defaults.embedding,

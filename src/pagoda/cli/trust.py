@@ -128,9 +128,9 @@ def score_sourced(args: argparse.Namespace, answer: SourcedAnswer) -> Scored:
     """The score of an answer from a collection, by the flags of ``add_policy``."""
     from pagoda.core.types import Call
 
-    wish = wish_from(args)
+    policy = wish_from(args).policy
     scored: Scored = _at_desk(
-        args, lambda desk: desk.score_sourced(args.question, answer, Call(tenant=args.team), wish)
+        args, lambda desk: desk.score_sourced(args.question, answer, Call(tenant=args.team), policy)
     )
     return scored
 

@@ -110,3 +110,15 @@ async def test_a_chat_answer_says_how_sure_it_is_when_asked(service: Service) ->
     for more in ({"stream": True}, {"n": 2}):
         status, refused = await service.chat("When?", trust=True, **more)
         assert (status, "trust looks at one whole answer" in refused["error"]["message"]) == (400, True)
+
+
+async def test_an_answer_from_a_collection_says_how_sure_it_is_when_asked(service: Service) -> None:
+    body = {"collection": "handbook", "question": "When was the museum founded?", "floor": -1}
+    status, answer = await service.post("/api/v1/rag/ask", body | {"trust": {"threshold": 1.0, "below": "abstain"}})
+    assert status == 200, answer
+    assert answer["answer"] == "In 1884."
+    assert answer["trust"]["claims"][0]["verdict"] == "supported"
+    assert answer["trust"]["outcome"]["action"] == "abstain"
+    assert (await service.post("/api/v1/rag/ask", body))[1].get("trust") is None
+    status, refused = await service.post("/api/v1/rag/ask", body | {"trust": {}, "stream": True})
+    assert (status, refused["error"]["param"]) == (400, "trust")

@@ -90,13 +90,21 @@ def log_odds(chance: float) -> float:
 
 
 def fit_logistic(
-    names: Sequence[str], rows: Sequence[Mapping[str, float]], labels: Labels, l2: float = 1.0
+    names: Sequence[str],
+    rows: Sequence[Mapping[str, float]],
+    labels: Labels,
+    l2: float = 1.0,
+    shares: Values | None = None,
 ) -> Logistic:
-    """The regression of labels on the named features. Raises ``InvalidRequest`` unless both labels occur."""
+    """The regression of labels on the named features; ``shares``: how much each row counts, 1 if not given.
+
+    Raises ``InvalidRequest`` unless both labels occur.
+    """
     right = np.asarray(labels, dtype=np.bool_)
     if right.all() or not right.any():
         raise InvalidRequest("Fitting needs items of both labels.")
     given = np.array([[row[name] for name in names] for row in rows], dtype=np.float64)
+    counts = np.ones(len(given)) if shares is None else np.asarray(shares, dtype=np.float64)
     center, scale = given.mean(axis=0), given.std(axis=0)
     scale[scale < _ENOUGH] = 1.0
     table = np.hstack([(given - center) / scale, np.ones((len(given), 1))])
@@ -104,8 +112,8 @@ def fit_logistic(
     beta = np.zeros(table.shape[1])
     for _ in range(_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(table @ beta, -500, 500)))
-        slope = table.T @ (chance - right) + penalty @ beta
-        bend = table.T @ (table * (chance * (1 - chance))[:, None]) + penalty + _ENOUGH * np.eye(len(beta))
+        slope = table.T @ (counts * (chance - right)) + penalty @ beta
+        bend = table.T @ (table * (counts * chance * (1 - chance))[:, None]) + penalty + _ENOUGH * np.eye(len(beta))
         step = np.linalg.solve(bend, slope)
         beta = beta - step
         if np.abs(step).max() < _ENOUGH:

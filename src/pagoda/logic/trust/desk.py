@@ -91,7 +91,7 @@ class TrustDesk:
         steward = Steward(self._inference, queue)
         return Scored(report=report, outcome=await steward.carry_out(wanted.policy, subject, report, look, call))
 
-    async def score_sourced(self, question: str, answer: SourcedAnswer, call: Call, wish: Wish | None = None) -> Scored:
+    async def score_sourced(self, question: str, answer: SourcedAnswer, call: Call, policy: Policy) -> Scored:
         """``score`` for an answer from a collection, held against the passages that its model was shown."""
         subject = Subject(
             question=question,
@@ -99,7 +99,7 @@ class TrustDesk:
             sources=merge([hit.passage for hit in answer.passages]),
             model=answer.model or "",
         )
-        return await self.score(subject, call, wish)
+        return await self.score(subject, call, Wish(policy=policy))
 
     async def check(
         self, text: str, sources: Sequence[Source], call: Call, *, question: str = "", judge: str = LOCAL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,8 +130,7 @@ def test_long_sources_are_cut_to_what_the_answer_speaks_of() -> None:
 
 def test_passages_that_overlap_are_one_source() -> None:
     text = "abcdefghij"
-    common = {"document": "d", "source": "f", "title": "", "heading": ""}
-    passages = [
-        Passage(**common, start=start, end=end, text=text[start:end]) for start, end in ((0, 4), (3, 6), (8, 10))
-    ]
+    common = Passage(document="d", source="f", title="", heading="", start=0, end=0, text="")
+    places = ((0, 4), (3, 6), (8, 10))
+    passages = [replace(common, start=start, end=end, text=text[start:end]) for start, end in places]
     assert [(each.start, each.text) for each in merge(passages)] == [(0, "abcdef"), (8, "ij")]
