@@ -13,11 +13,11 @@ TITLES = {
     "own": "c  Own answers to NQ",
     "general": "d  HaluEval general",
 }
-COLOURS = {"plain mean": "#9a9a9a", "calibrated": "#b5442b"}
+COLOURS = {"plain mean": "#9a9a9a", "calibrated": "#b5442b", "calibrated, factuality alone": "#2b6cb5"}
 
 
 def draw(diagrams: Mapping[str, Mapping[str, Sequence[Bin]]], path: Path) -> None:
-    """Write the picture; the area of a point is its number of answers."""
+    """Write the picture; the area of a point is its share of the answers."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -30,7 +30,13 @@ def draw(diagrams: Mapping[str, Mapping[str, Sequence[Bin]]], path: Path) -> Non
         for way, bins in ways.items():
             places, shares = [each.mean for each in bins], [each.right for each in bins]
             panel.plot(places, shares, color=COLOURS[way], linewidth=1.5, label=way)
-            panel.scatter(places, shares, s=[4 * each.count for each in bins], color=COLOURS[way], alpha=0.6)
+            panel.scatter(
+                places,
+                shares,
+                s=[300 * each.count / sum(one.count for one in bins) for each in bins],
+                color=COLOURS[way],
+                alpha=0.6,
+            )
         panel.set_title(TITLES[name], fontsize=11)
         panel.set_xlabel("confidence")
         panel.set_xlim(0, 1)

@@ -152,6 +152,9 @@ def diagrams(rows: Sequence[Row]) -> dict[str, dict[str, list[Bin]]]:
             "plain mean": reliability(np.array([mean_of(row) for row in test]), labels_of(test)),
             "calibrated": reliability(*chances(fit_scales(fit), test)),
         }
+        rest = [row for row in rows if row.item.set == name and not row.item.even and row.families == ("factuality",)]
+        if len(rest) > len(test):
+            found[name]["calibrated, factuality alone"] = reliability(*chances(fit_scales(fit), rest))
     return found
 
 
