@@ -67,7 +67,7 @@ def cmrc() -> tuple[list[str], list[Asked]]:
 
 
 def held_out(asked: Sequence[Asked]) -> list[Asked]:
-    odd = [each for each in asked if hashlib.sha256(each[1].encode()).digest()[-1] % 2]
+    odd = [each for each in asked if each[1] and hashlib.sha256(each[1].encode()).digest()[-1] % 2]
     return [each for each in odd if TEXTS is None or each[0] < TEXTS]
 
 
