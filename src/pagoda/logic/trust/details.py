@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"(?<![A-Za-z\d.,])\d+(?:,\d{3})*(?:\.\d+)?\s*(?:hundred|th
 _ONE_SPELT = "|".join([*vocabulary("up_to_nineteen")[:0:-1], *vocabulary("tens"), "hundred|thousand|million|billion"])
 _SPELT = re.compile(rf"\b(?:(?:{_ONE_SPELT})(?:[\s-]+(?:and\s+)?|\b))+", re.IGNORECASE)
 _CHINESE = re.compile(
-    r"[零〇一二两三四五六七八九十百千万亿]{2,}|[一二三四五六七八九十](?=[年月日号级届次名人个座条种倍])"
+    r"(?<![周期拜])(?:[零〇一二两三四五六七八九十百千万亿]{2,}|[一二三四五六七八九十](?=[年月日号点时级届次名人个座条种倍]))"
 )
 _SMALL = dict(zip(vocabulary("up_to_nineteen"), range(20), strict=True))
 _SMALL |= dict(zip(vocabulary("tens"), range(20, 100, 10), strict=True))

@@ -64,6 +64,7 @@ def test_no_more_claims_than_wanted() -> None:
         ),
         ("3 million", [("number", "3000000")]),
         ("一千二百人，三百二十万元，二〇一三年", [("number", "1200"), ("number", "3200000"), ("number", "2013")]),
+        ("周五九点开门，星期三", [("number", "9")]),
         ("on 5 May 1990", [("number", "5"), ("date", "month 5"), ("number", "1990")]),
         ("5月3日", [("date", "month 5"), ("number", "3")]),
         ("He may go to the United States of America", [("name", "united states of america")]),

@@ -24,7 +24,7 @@ ENGLISH = Source(
     start=100,
     document="doc-1",
 )
-CHINESE = Source(name="指南.txt", text="博物馆由王明于1884年创办，位于上海。周一不开放。门票三十元。")
+CHINESE = Source(name="指南.txt", text="博物馆由王明于1884年创办，位于上海。周一不开放。馆内周五九点开门。门票三十元。")
 CALL = Call(tenant="blue", request_id="req-1")
 
 
@@ -56,6 +56,8 @@ async def check(text: str, *sources: Source) -> list[Checked]:
         ("门票30元。", "supported"),
         ("博物馆由王明于1894年创办，位于上海。", "contradicted"),
         ("周一开放。", "contradicted"),
+        ("馆内九点开门。", "supported"),
+        ("馆内8点开门。", "contradicted"),
         ("大象夏天喝很多水。", "not_found"),
     ],
 )
