@@ -16,4 +16,6 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "bfcl": "pagoda.application.evaluating:run_bfcl",
         "comparison": "pagoda.application.comparing:run_comparison",
         "improvement": "pagoda.application.improving:run_improvement",
+        "sft": "pagoda.model.training.launching:run_sft",
+        "tune": "pagoda.application.searching:run_tune",
     }
