@@ -64,19 +64,7 @@ def register(commands: Any) -> None:
     searching.add_argument("query", metavar="QUERY")
     searching.add_argument("--mode", choices=("fused", "dense", "lexical"), default="fused", help="how to look for it")
     asking = add("ask", run_ask, "answer a question, with sources", 'ask "Who may sign?" --collection handbook')
-    asking.add_argument("question", metavar="QUESTION")
-    asking.add_argument("--model", help="the chat model to ask (default: the service's)")
-    asking.add_argument(
-        "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
-    )
-    asking.add_argument(
-        "--method",
-        choices=("auto", "stuff", "refine", "map-reduce", "quote"),
-        default="auto",
-        help="how passages that do not fit at once are shown (auto); quote: the nearest sentences, without a model",
-    )
-    asking.add_argument("--trust", action="store_true", help="say how sure the answer is; status 1 where it is not")
-    add_policy(asking)
+    _add_question(asking)
     for parser in (searching, asking):
         _add_collection(parser)
         parser.add_argument("--limit", type=int, default=5, metavar="N", help="passages at most (default: 5)")
@@ -91,6 +79,22 @@ def register(commands: Any) -> None:
             "--diversity", type=float, default=0.0, metavar="0..1", help="how much likeness to better ones costs (0)"
         )
         parser.add_argument("--reranker", metavar="MODEL", help="a model that reorders what was found")
+
+
+def _add_question(asking: argparse.ArgumentParser) -> None:
+    asking.add_argument("question", metavar="QUESTION")
+    asking.add_argument("--model", help="the chat model to ask (default: the service's)")
+    asking.add_argument(
+        "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
+    )
+    asking.add_argument(
+        "--method",
+        choices=("auto", "stuff", "refine", "map-reduce", "quote"),
+        default="auto",
+        help="how passages that do not fit at once are shown (auto); quote: the nearest sentences, without a model",
+    )
+    asking.add_argument("--trust", action="store_true", help="say how sure the answer is; status 1 where it is not")
+    add_policy(asking)
 
 
 def _add_collection(parser: argparse.ArgumentParser) -> None:
