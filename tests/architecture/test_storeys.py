@@ -29,6 +29,7 @@ READS_ENVIRONMENT = {
     "cli/cache.py": "hands it to a service process that it may start",
     "cli/agents.py": "hands it to a service process that it may start",
     "cli/rag.py": "hands it to a service process that it may start",
+    "cli/trust.py": "hands it to a service process that it may start",
     "cli/doctor.py": "hands it to the checks",
     "application/client.py": "pagoda.connect() is a program's command line",
     "application/batching.py": "hands it to a service process that a run may start",

@@ -1,6 +1,7 @@
 """The platform: everything of one process wired together from settings. The only place where that happens.
 
 The first process of a ``PAGODA_HOME`` owns the engines; further ones join it over loopback and serve the same door.
+Longer than 400 lines because all parts of a process are wired here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
+    from pagoda.logic.trust.desk import TrustDesk
     from pagoda.service.keys.book import KeyBook
 
 logger = logging.getLogger(__name__)
@@ -310,6 +312,13 @@ class Platform:
         from pagoda.application.retrieving import Retrieval  # noqa: PLC0415
 
         return Retrieval(self.settings, self.records, lambda: self.inference)
+
+    @cached_property
+    def trust(self) -> TrustDesk:
+        """How sure answers are, and what sources say to claims."""
+        from pagoda.application.trusting import open_trust  # noqa: PLC0415
+
+        return open_trust(self.settings, self.records, lambda: self.inference, self.retrieval.searcher)
 
     @cached_property
     def desk(self) -> AgentDesk:

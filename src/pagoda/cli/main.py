@@ -35,6 +35,7 @@ from pagoda.cli import (
     serve,
     tools,
     train,
+    trust,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
@@ -48,6 +49,7 @@ _COMMANDS = (
     pools,
     prompts,
     rag,
+    trust,
     keys,
     agents,
     tools,

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import command_group, print_json, settings_from
+from pagoda.cli.trust import add_policy, score_sourced, show_score
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,17 +64,7 @@ def register(commands: Any) -> None:
     searching.add_argument("query", metavar="QUERY")
     searching.add_argument("--mode", choices=("fused", "dense", "lexical"), default="fused", help="how to look for it")
     asking = add("ask", run_ask, "answer a question, with sources", 'ask "Who may sign?" --collection handbook')
-    asking.add_argument("question", metavar="QUESTION")
-    asking.add_argument("--model", help="the chat model to ask (default: the service's)")
-    asking.add_argument(
-        "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
-    )
-    asking.add_argument(
-        "--method",
-        choices=("auto", "stuff", "refine", "map-reduce", "quote"),
-        default="auto",
-        help="how passages that do not fit at once are shown (auto); quote: the nearest sentences, without a model",
-    )
+    _add_question(asking)
     for parser in (searching, asking):
         _add_collection(parser)
         parser.add_argument("--limit", type=int, default=5, metavar="N", help="passages at most (default: 5)")
@@ -88,6 +79,22 @@ def register(commands: Any) -> None:
             "--diversity", type=float, default=0.0, metavar="0..1", help="how much likeness to better ones costs (0)"
         )
         parser.add_argument("--reranker", metavar="MODEL", help="a model that reorders what was found")
+
+
+def _add_question(asking: argparse.ArgumentParser) -> None:
+    asking.add_argument("question", metavar="QUESTION")
+    asking.add_argument("--model", help="the chat model to ask (default: the service's)")
+    asking.add_argument(
+        "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
+    )
+    asking.add_argument(
+        "--method",
+        choices=("auto", "stuff", "refine", "map-reduce", "quote"),
+        default="auto",
+        help="how passages that do not fit at once are shown (auto); quote: the nearest sentences, without a model",
+    )
+    asking.add_argument("--trust", action="store_true", help="say how sure the answer is; status 1 where it is not")
+    add_policy(asking)
 
 
 def _add_collection(parser: argparse.ArgumentParser) -> None:
@@ -225,8 +232,14 @@ def run_ask(args: argparse.Namespace) -> int:
 
     answer = _with_models(args, work)
     status = 0 if answer.outcome == "answered" else 1
+    scored = score_sourced(args, answer) if args.trust and status == 0 else None
+    if scored is not None:
+        status = 0 if scored.outcome.sure else 1
     if args.json:
-        print_json(answer.to_json())
+        print_json(answer.to_json() | ({} if scored is None else {"trust": scored.to_json()}))
+        return status
+    if scored is not None and scored.outcome.action in ("ask", "abstain"):
+        show_score(scored)
         return status
     sys.stdout.write(answer.text + "\n")
     for citation in answer.citations:
@@ -237,6 +250,9 @@ def run_ask(args: argparse.Namespace) -> int:
             sys.stderr.write(f"({number}) {_place(hit.passage)}\n")
     if answer.removed:
         sys.stderr.write(f"{answer.removed} citations of passages that do not exist were removed.\n")
+    if scored is not None:
+        sys.stdout.write("\n")
+        show_score(scored)
     return status
 
 

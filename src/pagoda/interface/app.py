@@ -47,6 +47,7 @@ from pagoda.interface.routes import (
     runs,
     service,
     tokens,
+    trust,
     usage,
 )
 from pagoda.interface.turnstile import Turnstile
@@ -70,6 +71,7 @@ _ROUTES = (
     memory,
     messages,
     rerank,
+    trust,
     tokens,
     files,
     batches,

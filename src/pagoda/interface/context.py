@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.logic.retrieval.book import CollectionBook
     from pagoda.logic.retrieval.index import Searcher
     from pagoda.logic.retrieval.ingestion import Ingestion
+    from pagoda.logic.trust.desk import TrustDesk
     from pagoda.service.keys.book import KeyBook
 
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
@@ -130,6 +131,11 @@ class Backstage(Protocol):
     @property
     def book(self) -> KeyBook:
         """The keys as they are kept."""
+        ...
+
+    @property
+    def trust(self) -> TrustDesk:
+        """How sure answers are, and what sources say to claims."""
         ...
 
     @property

@@ -25,6 +25,8 @@ from pagoda.interface.render import ChunkWriter, chat_json, output_of, reasoning
 from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
 from pagoda.interface.sse import EventStream, while_connected
 from pagoda.logic.inference.answer import collect
+from pagoda.logic.quality.rules import last_words
+from pagoda.logic.trust.subject import Subject
 
 router = APIRouter(route_class=Route, tags=["OpenAI"])
 
@@ -53,7 +55,10 @@ async def chat(
         )
     model = asked_model(stage, request, call, body.model).id
     if not body.stream:
-        answer = await while_connected(request, answer_chat(body, model, stage.inference, call))
+        work = (
+            answer_surely(body, model, stage, call) if body.trust else answer_chat(body, model, stage.inference, call)
+        )
+        answer = await while_connected(request, work)
         return _told(answer.response(), call)
     wanted = _generation(body, model)
     include = body.stream_options is not None and body.stream_options.include_usage
@@ -70,6 +75,22 @@ async def answer_chat(body: ChatRequest, model: str, inference: Inference, call:
     answer = await collect(inference, _generation(body, model), call)
     told = chat_json(answer, logprobs=bool(body.logprobs), older_calls=body.older_calls)
     return Answered(told, answer.cache)
+
+
+async def answer_surely(body: ChatRequest, model: str, stage: Backstage, call: Call) -> Answered:
+    """The whole answer, with how sure one may be of it; calls of tools are no answer that could be looked at."""
+    answered = await answer_chat(body, model, stage.inference, call)
+    text = answered.body["choices"][0]["message"].get("content")
+    if text:
+        told = [message.plain() for message in body.messages]
+        subject = Subject(
+            question=last_words({"messages": told}),
+            answer=text,
+            earlier=tuple(last_words({"messages": [each]}) for each in told[:-1] if each["role"] == "assistant"),
+            model=answered.body["model"],
+        )
+        answered.body["trust"] = (await stage.trust.score(subject, call)).to_json()
+    return answered
 
 
 def _told(response: Response, call: Call) -> Response:

@@ -16,6 +16,7 @@ from pagoda.core.errors import ContextTooLong, InvalidRequest, NotFound, Rejecte
 from pagoda.core.types import Call
 from pagoda.interface.access import key_of, models_of, needs, tenant_of
 from pagoda.interface.context import Backstage, Route, asked_model, backstage, call_of, json_response
+from pagoda.interface.routes.trust import policy_of
 from pagoda.interface.schemas.rag import (
     AskAnswer,
     AskRequest,
@@ -213,7 +214,14 @@ async def ask_collection(body: AskRequest, request: Request, stage: Stage, call:
     )
     if not body.stream:
         answer = await while_connected(request, answerer.answer(question, call))
-        return json_response(_told(answer, body))
+        told = _told(answer, body)
+        if body.trust is not None and answer.outcome == "answered":
+            policy = policy_of(stage, request, body.trust)
+            scored = await while_connected(request, stage.trust.score_sourced(body.question, answer, call, policy))
+            told["trust"] = scored.to_json()
+        return json_response(told)
+    if body.trust is not None:
+        raise InvalidRequest("trust looks at a whole answer; leave stream out.", param="trust")
     frames = _frames(answerer, question, call, body)
     first = await while_connected(request, anext(frames))
     return EventStream(_after(first, frames), stage.settings.server.keepalive_seconds)

@@ -145,6 +145,9 @@ class ChatRequest(SamplingFields):
         None, min_length=1, max_length=128, description="The older form of tools."
     )
     function_call: Literal["auto", "none"] | NamedFunction | None = None
+    trust: bool = Field(
+        False, description="Extension: say how sure the answer is; not while streaming, and of one answer."
+    )
     store: Literal[False] | None = Field(None, description="Answers are not stored.")
     service_tier: Literal["auto", "default"] | None = None
     modalities: list[Literal["text"]] | None = None
@@ -171,6 +174,8 @@ class ChatRequest(SamplingFields):
             raise ValueError("max_tokens and max_completion_tokens are two names of one thing; give one")
         if self.reasoning_format == "none" and not self.include_reasoning:
             raise ValueError("reasoning_format none keeps the thinking that include_reasoning leaves out; give one")
+        if self.trust and (self.stream or (self.n or 1) > 1):
+            raise ValueError("trust looks at one whole answer; leave stream and n out")
         if self.continue_final_message and (not self.messages or self.messages[-1].role != "assistant"):
             raise ValueError("continue_final_message needs the last message to be the assistant's")
         for older, newer in (("functions", "tools"), ("function_call", "tool_choice")):
@@ -261,3 +266,4 @@ class ChatAnswer(Shape):
     choices: list[ChatChoice]
     usage: TokenUsage
     warnings: list[str] | None = None
+    trust: dict[str, Any] | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool
 
 from pagoda.interface.schemas.shared import ModelName, Shape, Strict
+from pagoda.interface.schemas.trust import TrustPolicy
 from pagoda.logic.retrieval.collection import LONGEST_LABEL, MOST_LABELS, Plan, Tags
 from pagoda.logic.retrieval.question import FLOOR, MOST_HITS, Method, Mode, Refinement
 
@@ -164,6 +165,9 @@ class AskRequest(Narrowing):
     history: list[Turn] = Field([], max_length=100, description="For a follow-up question, which is rewritten by it.")
     return_source_documents: StrictBool = Field(True, description="Send what the model was shown.")
     stream: StrictBool = False
+    trust: TrustPolicy | None = Field(
+        None, description="Say how sure the answer is, and what becomes of it below the bar; not while streaming."
+    )
 
 
 class PassageObject(Shape):
@@ -200,3 +204,4 @@ class AskAnswer(Shape):
     passages: list[PassageObject] | None = None
     model: str | None
     prompt: str | None
+    trust: dict[str, Any] | None = Field(None, description="As POST /api/v1/trust/score tells it, where asked for.")

@@ -1,0 +1,1 @@
+"""How far trust can be trusted: ``python -m benchmarks.trust FOLDER collect fit report``."""
