@@ -93,7 +93,7 @@ def arguments(folder: str, args: argparse.Namespace, **more: Any) -> dict[str, A
 def ours(args: argparse.Namespace, folder: str) -> float:
     clock = Clock()
     if args.liger:
-        from liger_kernel.transformers import apply_liger_kernel_to_llama  # type: ignore[import-not-found]
+        from liger_kernel.transformers import apply_liger_kernel_to_llama
 
         apply_liger_kernel_to_llama(cross_entropy=False, fused_linear_cross_entropy=False)
     trainer = SupervisedTrainer(
@@ -129,7 +129,7 @@ def plain(args: argparse.Namespace, folder: str) -> float:
 
 def trl(args: argparse.Namespace, folder: str) -> float:
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
+    from trl import SFTConfig, SFTTrainer
 
     clock = Clock()
     rows = [

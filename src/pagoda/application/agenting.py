@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -64,7 +63,7 @@ class AgentDesk:
 
 
 @asynccontextmanager
-async def open_shelf_of_tools(settings: Settings) -> AsyncIterator[Toolshelf]:
+async def open_shelf_of_tools(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Toolshelf]:
     """The tools alone, for the length of the block. The service is joined or started by the first that needs it."""
     async with AsyncExitStack() as exit:
         opened: list[Knowledge] = []
@@ -73,7 +72,7 @@ async def open_shelf_of_tools(settings: Settings) -> AsyncIterator[Toolshelf]:
         async def knowledge() -> Knowledge:
             async with opening:
                 if not opened:
-                    home = await exit.enter_async_context(home_retrieval(settings, os.environ))
+                    home = await exit.enter_async_context(home_retrieval(settings, environment))
                     opened.append(_knowledge(settings, *home, home[0].inference))
             return opened[0]
 

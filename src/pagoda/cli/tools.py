@@ -61,11 +61,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def list_tools(args: argparse.Namespace) -> int:
     """``pagoda tools list``."""
     import asyncio
+    import os
 
     from pagoda.application.agenting import open_shelf_of_tools
 
     async def find() -> list[Tool]:
-        async with open_shelf_of_tools(settings_from(args)) as shelf:
+        async with open_shelf_of_tools(settings_from(args), os.environ) as shelf:
             return shelf.all()
 
     tools = asyncio.run(find())
@@ -86,6 +87,7 @@ def list_tools(args: argparse.Namespace) -> int:
 def call_tool(args: argparse.Namespace) -> int:
     """``pagoda tools call``."""
     import asyncio
+    import os
 
     from pagoda.application.agenting import open_shelf_of_tools
     from pagoda.core.errors import InvalidRequest
@@ -94,7 +96,7 @@ def call_tool(args: argparse.Namespace) -> int:
     from pagoda.logic.tools.tool import Occasion
 
     async def call() -> Outcome:
-        async with open_shelf_of_tools(settings_from(args)) as shelf:
+        async with open_shelf_of_tools(settings_from(args), os.environ) as shelf:
             tool = shelf.get(args.name)
             if tool.needs_approval and not args.yes:
                 raise InvalidRequest(f"{tool.name} needs approval; say --yes if you want it done.")
@@ -111,13 +113,14 @@ def call_tool(args: argparse.Namespace) -> int:
 def serve_tools(args: argparse.Namespace) -> int:
     """``pagoda tools serve``."""
     import asyncio
+    import os
 
     from pagoda.application.agenting import open_shelf_of_tools
 
     async def serve() -> None:
         from pagoda.interface.mcp import serve_stdio
 
-        async with open_shelf_of_tools(settings_from(args)) as shelf:
+        async with open_shelf_of_tools(settings_from(args), os.environ) as shelf:
             await serve_stdio(shelf)
 
     asyncio.run(serve())
