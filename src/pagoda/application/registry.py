@@ -15,5 +15,6 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "batch": "pagoda.application.batching:run_batch",
         "bfcl": "pagoda.application.evaluating:run_bfcl",
         "comparison": "pagoda.application.comparing:run_comparison",
+        "export": "pagoda.application.exporting:run_export",
         "improvement": "pagoda.application.improving:run_improvement",
     }
