@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 
 from pagoda.application.platform import Platform
 from pagoda.core.errors import Conflict, InvalidRequest, NotFound
-from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.settings import Cache, Defaults, Settings
@@ -66,7 +65,7 @@ def plan_export(shelf: Shelf, source: str, base: str | None, name: str | None, t
     Raises ``InvalidRequest``, ``NotFound`` or ``Conflict`` for what can be seen before anything is loaded.
     """
     form = find_form(form).name
-    folder, adapter = _located(shelf, source, base)
+    folder, adapter = located(shelf, source, base)
     chosen = check_id(name or f"{(adapter or folder).name}-export")
     if any(entry.id == chosen for entry in shelf.catalog.entries()):
         raise Conflict(f"There is already a model {chosen}; choose another with --name, or remove it.", param="name")
@@ -147,7 +146,8 @@ class _Work:
         self._context.progress("asking the served model", 0, None)
         allowed = tolerance_of(self._plan.form if self._plan.to == "gguf" else "F32")
         entry = entry_at(path, self._plan.name)
-        async with trial_service(self._context, entry) as door:
+        async with trial_service(self._context, entry) as platform:
+            door = platform.inference
             readings = await read_served(door, entry.id, trained.tokenizer, probes)
             self._findings += compare("served", readings, trainer, allowed, trained.tokenizer.all_special_ids)
             self._findings += await check_stops(door, entry.id, trained.stops)
@@ -163,8 +163,8 @@ def entry_at(path: Path, name: str) -> ModelEntry:
 
 
 @asynccontextmanager
-async def trial_service(context: RunContext, entry: ModelEntry) -> AsyncIterator[Inference]:
-    """A door to a model that no catalog has, by engines of this process: a home of its own, which nobody else joins."""
+async def trial_service(context: RunContext, entry: ModelEntry) -> AsyncIterator[Platform]:
+    """A platform for a model that no catalog has, with engines of this process and a home that nobody else joins."""
     home = context.checkpoints / "trial"
     home.mkdir(parents=True, exist_ok=True)
     settings = Settings(
@@ -178,12 +178,12 @@ async def trial_service(context: RunContext, entry: ModelEntry) -> AsyncIterator
     platform.shelf.catalog.lend(entry)
     await platform.start()
     try:
-        yield platform.inference
+        yield platform
     finally:
         await platform.stop()
 
 
-def _located(shelf: Shelf, source: str, base: str | None) -> tuple[Path, Path | None]:
+def located(shelf: Shelf, source: str, base: str | None) -> tuple[Path, Path | None]:
     """The folders of a checkpoint and of an adapter, if that is what was named."""
     folder = Path(source).expanduser()
     if is_adapter(folder):

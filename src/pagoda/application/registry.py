@@ -17,4 +17,5 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "comparison": "pagoda.application.comparing:run_comparison",
         "export": "pagoda.application.exporting:run_export",
         "improvement": "pagoda.application.improving:run_improvement",
+        "quantisation": "pagoda.application.quantizing:run_quantisation",
     }

@@ -6,7 +6,7 @@ A family is here once a test has shown that llama.cpp computes the same log-prob
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -72,6 +72,15 @@ class Family:
                 continue
             yield target, self._layout(name, values, config)
 
+    def restored(
+        self, names: Iterable[str], tensors: Mapping[str, NDArray[Any]], config: Config
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The way back: a checkpoint's tensors, by its own names, from those of a GGUF file."""
+        for name in names:
+            target = self._name(name)
+            if target is not None and target in tensors:
+                yield name, self._layout(name, tensors[target], config, back=True)
+
     def _name(self, name: str) -> str | None:
         stem, _, kind = name.rpartition(".")
         if match := _LAYER.fullmatch(stem):
@@ -83,19 +92,20 @@ class Family:
             return f"{_OUTER[stem]}.{kind}"
         raise InvalidRequest(f"GGUF's architecture {self.name} has no place for the tensor {name}.")
 
-    def _layout(self, name: str, values: NDArray[Any], config: Config) -> NDArray[Any]:
+    def _layout(self, name: str, values: NDArray[Any], config: Config, *, back: bool = False) -> NDArray[Any]:
         if self.transposed and values.ndim == 2 and "transformer.h." in name:
             return np.ascontiguousarray(values.T)
         if self.rotates and ".self_attn." in name and (".q_proj." in name or ".k_proj." in name):
             heads = int(config["num_attention_heads"])
             kept = heads if ".q_proj." in name else int(config.get("num_key_value_heads") or heads)
-            return _interleaved(values, kept)
+            return _interleaved(values, kept, back=back)
         return values
 
 
-def _interleaved(values: NDArray[Any], heads: int) -> NDArray[Any]:
+def _interleaved(values: NDArray[Any], heads: int, *, back: bool) -> NDArray[Any]:
     """Rows of each head from (first half, second half) to pairs, which is how llama.cpp rotates this family."""
-    pairs = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
+    half = values.shape[0] // heads // 2
+    pairs = values.reshape(heads, *((half, 2) if back else (2, half)), *values.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(values.shape))
 
 
