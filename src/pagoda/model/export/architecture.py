@@ -81,6 +81,14 @@ class Family:
             if target is not None and target in tensors:
                 yield name, self._layout(name, tensors[target], config, back=True)
 
+    def adapted(self, module: str, rows: NDArray[Any], config: Config) -> tuple[str, NDArray[Any]]:
+        """The GGUF tensor that a module's adapter changes, and the adapter's outputs (rows) in that tensor's order."""
+        name = f"{module}.weight"
+        target = self._name(name)
+        if target is None:
+            raise InvalidRequest(f"GGUF's architecture {self.name} has no place for {module}.", param="model")
+        return target, rows if self.transposed else self._layout(name, rows, config)
+
     def _name(self, name: str) -> str | None:
         stem, _, kind = name.rpartition(".")
         if match := _LAYER.fullmatch(stem):
