@@ -72,9 +72,11 @@ def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0
     return model
 
 
-def save_checkpoint(folder: Path, family: str = "llama", *, tied: bool = True, template: bool = True) -> Path:
+def save_checkpoint(
+    folder: Path, family: str = "llama", *, tied: bool = True, template: bool = True, seed: int = 0
+) -> Path:
     """A checkpoint folder."""
-    make_model(family, tied=tied).save_pretrained(folder)
+    make_model(family, tied=tied, seed=seed).save_pretrained(folder)
     make_tokenizer(template=template).save_pretrained(folder)
     return folder
 

@@ -190,18 +190,18 @@ def located(shelf: Shelf, source: str, base: str | None) -> tuple[Path, Path | N
         named = base or base_named_by(folder)
         if not named:
             raise InvalidRequest(f"{folder} does not say what it was trained on; name its base with --base.")
-        return _checkpoint(shelf, named), folder.absolute()
+        return checkpoint_of(shelf, named), folder.absolute()
     if base is not None:
         raise InvalidRequest(f"--base goes with an adapter, and {source} holds none.")
     if folder.is_dir():
         return folder.absolute(), None
     entry = shelf.catalog.refer(source)
     if isinstance(entry.source, Adapter):
-        return _checkpoint(shelf, entry.source.base), Path(entry.source.path)
-    return _checkpoint(shelf, source), None
+        return checkpoint_of(shelf, entry.source.base), Path(entry.source.path)
+    return checkpoint_of(shelf, source), None
 
 
-def _checkpoint(shelf: Shelf, name: str) -> Path:
+def checkpoint_of(shelf: Shelf, name: str) -> Path:
     """The folder of a checkpoint that a path or a model's name leads to."""
     if (folder := Path(name).expanduser()).is_dir():
         return folder.absolute()

@@ -35,6 +35,7 @@ from pagoda.cli import (
     runs,
     serve,
     tools,
+    train,
     version,
 )
 from pagoda.core.errors import ConfigError, InvalidRequest, PagodaError
@@ -58,6 +59,7 @@ _COMMANDS = (
     reviews,
     runs,
     eval,
+    train,
     quantize,
     export,
     bench,
