@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ TEMPLATE = (
 )
 
 _WORDS = "the quick brown fox answers 42 questions about a red lamp, and then one more. 你好，世界。今天天气很好。 "
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """torch on one thread: on two that others use as well, a tiny model crawls."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_tokenizer(*, template: bool = True, vocabulary: int = 320) -> Any:

@@ -17,7 +17,7 @@ from pagoda.model.export.gguf_file import write_gguf
 from pagoda.model.export.merging import Trained, load_trained
 from pagoda.model.quantize.forms import find_form
 from tests.services import Service, running
-from tests.tiny_models import save_adapter, save_checkpoint
+from tests.tiny_models import one_torch_thread, save_adapter, save_checkpoint
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -29,12 +29,8 @@ TOKENS = 12
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_torch_thread():
+        yield
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
