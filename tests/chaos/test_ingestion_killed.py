@@ -19,7 +19,8 @@ async def held(settings: Settings) -> list[tuple[str, int, int, str, bytes]]:
     """All passages with their vectors."""
     async with open_store(settings) as store:
         _, rows = await retrieval_over(settings, store).book.passages("local", "killed")
-    return [(each.source, each.start, each.end, each.text, vector) for each, vector in rows]
+    told = [(row.passage, row.vector) for row in rows]
+    return [(each.source, each.start, each.end, each.text, vector) for each, vector in told]
 
 
 @pytest.mark.parametrize("killed_at", [7, 29])

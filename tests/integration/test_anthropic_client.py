@@ -77,8 +77,8 @@ def test_a_trailing_assistant_message_is_continued(client: anthropic.Anthropic) 
 def test_errors_have_the_right_class(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="claude-nobody"):
         client.messages.create(model="claude-nobody", max_tokens=5, messages=COUNT)
-    tools: Any = [{"name": "f", "input_schema": {"type": "object"}}]
-    with pytest.raises(anthropic.BadRequestError, match="tools is not supported") as refused:
+    tools: Any = [{"type": "web_search_20250305", "name": "web_search"}]
+    with pytest.raises(anthropic.BadRequestError, match="tools") as refused:
         client.messages.create(model=CHAT, max_tokens=5, messages=COUNT, tools=tools)
     assert refused.value.type == "invalid_request_error"
     long: Any = [{"role": "user", "content": "word " * 9000}]
@@ -93,6 +93,53 @@ def test_errors_have_the_right_class(client: anthropic.Anthropic) -> None:
 def test_models_are_listed(client: anthropic.Anthropic) -> None:
     assert CHAT in [model.id for model in client.models.list()]
     assert client.models.retrieve(CHAT).type == "model"
+
+
+WEATHER: Any = {
+    "name": "weather",
+    "description": "The weather of a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]},
+}
+
+
+@pytest.mark.real_model
+def test_a_tool_is_called_in_valid_form(client: anthropic.Anthropic) -> None:
+    question: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    asked: Any = {"model": CHAT, "max_tokens": 100, "extra_body": GREEDY, "messages": question}
+    asked |= {"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "weather"}}
+    whole: Any = client.messages.create(**asked)
+    with client.messages.stream(**asked) as stream:
+        final: Any = stream.get_final_message()
+    for message in (whole, final):
+        [block] = [block for block in message.content if block.type == "tool_use"]
+        assert message.stop_reason == "tool_use"
+        assert block.name == "weather"
+        assert block.input["city"] in ("Oslo", "Rome")
+
+
+async def test_a_tools_result_goes_back(settings: Settings) -> None:
+    model = fake_model(
+        rules=[
+            {"contains": "4 degrees", "text": "It is cold."},
+            {"contains": "weather in Oslo", "text": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
+        ],
+        context=4096,
+    )
+    async with (
+        running(settings, [model]) as service,
+        anthropic.AsyncAnthropic(base_url=service.url, api_key="none", max_retries=0) as client,
+    ):
+        messages: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+        asked: Any = {"model": "fake-chat", "max_tokens": 60, "tools": [WEATHER]}
+        called = await client.messages.create(**asked, messages=messages, tool_choice={"type": "any"})
+        [block] = called.content
+        assert block.type == "tool_use"
+        assert block.input == {"city": "Oslo"}
+        result = {"type": "tool_result", "tool_use_id": block.id, "content": [{"type": "text", "text": "4 degrees"}]}
+        messages += [{"role": "assistant", "content": called.content}, {"role": "user", "content": [result]}]
+        answered = await client.messages.create(**asked, messages=messages, tool_choice={"type": "none"})
+        assert text_of(answered) == "It is cold."
+        assert answered.stop_reason == "end_turn"
 
 
 async def test_thinking_comes_as_blocks_and_failures_as_errors(settings: Settings) -> None:

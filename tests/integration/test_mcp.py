@@ -30,6 +30,7 @@ async def test_the_official_client_uses_pagodas_tools(tmp_path: Path) -> None:
         assert (answer.content[0].text, answer.is_error) == ("-498", False)
         wrong = await client.call_tool("calculator", {"expression": "9**9**9"})
         assert wrong.is_error
+        assert {"search_collection", "ask_collection", "run_prompt"} <= set(names)
 
 
 async def test_tools_of_a_server_are_called_and_those_that_change_things_need_approval(tmp_path: Path) -> None:

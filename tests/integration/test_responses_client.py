@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,50 @@ async def test_thinking_is_an_item_and_a_failure_an_event(settings: Settings) ->
         assert events[-1].response.error is not None
         assert "ask again" in events[-1].response.error.message
         assert events[-1].response.usage is not None
+
+
+WEATHER: Any = {
+    "type": "function",
+    "name": "weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]},
+}
+
+
+@pytest.mark.real_model
+def test_a_function_is_called_in_valid_form(client: openai.OpenAI) -> None:
+    asked: Any = {"model": CHAT, "input": "What is the weather in Oslo?", "max_output_tokens": 100, "temperature": 0}
+    asked |= {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "weather"}}
+    whole = client.responses.create(**asked)
+    with client.responses.stream(**asked) as stream:
+        kinds = [event.type for event in stream]
+        final: Any = stream.get_final_response()
+    assert "response.function_call_arguments.done" in kinds
+    for response in (whole, final):
+        [call] = response.output
+        assert (call.type, call.name, response.status) == ("function_call", "weather", "completed")
+        assert json.loads(call.arguments)["city"] in ("Oslo", "Rome")
+
+
+async def test_a_functions_result_goes_back(settings: Settings) -> None:
+    model = fake_model(
+        rules=[
+            {"contains": "4 degrees", "text": "It is cold."},
+            {"contains": "weather in Oslo", "text": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
+        ],
+        context=4096,
+    )
+    async with (
+        running(settings, [model]) as service,
+        openai.AsyncOpenAI(base_url=service.url + "/v1", api_key="none", max_retries=0) as client,
+    ):
+        turns: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+        asked: Any = {"model": "fake-chat", "tools": [WEATHER], "tool_choice": "required"}
+        called: Any = await client.responses.create(**asked, input=turns)
+        [call] = called.output
+        assert json.loads(call.arguments) == {"city": "Oslo"}
+        turns += [call.to_dict(), {"type": "function_call_output", "call_id": call.call_id, "output": "4 degrees"}]
+        answered = await client.responses.create(model="fake-chat", tools=[WEATHER], tool_choice="none", input=turns)
+        assert answered.output_text == "It is cold."
+        with pytest.raises(openai.BadRequestError, match="tool_choice needs tools"):
+            await client.responses.create(model="fake-chat", input="x", tool_choice="required")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pagoda.application.client import home_door
 from pagoda.application.counting import open_telemetry
+from pagoda.application.prompting import open_prompts
+from pagoda.application.retrieving import Retrieval, home_retrieval
 from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
 from pagoda.core.storage.store import Store, open_store
 from pagoda.logic.agents.desk import Agents
+from pagoda.logic.prompts.index import PromptIndex
+from pagoda.logic.tools.knowledge import Knowledge, knowledge_tools
 from pagoda.logic.tools.observing import observed
 from pagoda.logic.tools.shelf import Toolshelf, open_toolshelf
 from pagoda.service.telemetry import Telemetry
@@ -40,7 +45,13 @@ class AgentDesk:
         async with self._opening:
             if self._agents is None:
                 async with AsyncExitStack() as exit:
-                    shelf = await _shelf(self._settings, exit, self._telemetry)
+                    room = await exit.enter_async_context(open_prompts(self._settings))
+                    retrieval = Retrieval(self._settings, self._store, self._inference)
+
+                    async def knowledge() -> Knowledge:
+                        return _knowledge(self._settings, retrieval, room.index, self._inference())
+
+                    shelf = await _shelf(self._settings, exit, self._telemetry, knowledge)
                     self._agents = Agents(self._store, self._inference, shelf, self._telemetry)
                     self._exit = exit.pop_all()
         return self._agents
@@ -54,9 +65,19 @@ class AgentDesk:
 
 @asynccontextmanager
 async def open_shelf_of_tools(settings: Settings) -> AsyncIterator[Toolshelf]:
-    """The tools alone, for the length of the block."""
+    """The tools alone, for the length of the block. The service is joined or started by the first that needs it."""
     async with AsyncExitStack() as exit:
-        yield await _shelf(settings, exit, _own_telemetry(settings, exit))
+        opened: list[Knowledge] = []
+        opening = asyncio.Lock()
+
+        async def knowledge() -> Knowledge:
+            async with opening:
+                if not opened:
+                    home = await exit.enter_async_context(home_retrieval(settings, os.environ))
+                    opened.append(_knowledge(settings, *home, home[0].inference))
+            return opened[0]
+
+        yield await _shelf(settings, exit, _own_telemetry(settings, exit), knowledge)
 
 
 @asynccontextmanager
@@ -95,8 +116,21 @@ def _own_telemetry(settings: Settings, exit: AsyncExitStack) -> Telemetry:
     return telemetry
 
 
-async def _shelf(settings: Settings, exit: AsyncExitStack, telemetry: Telemetry) -> Toolshelf:
-    more = []
+def _knowledge(settings: Settings, retrieval: Retrieval, prompts: PromptIndex, door: Inference) -> Knowledge:
+    return Knowledge(
+        searcher=retrieval.searcher,
+        answerer=lambda call: retrieval.answerer(prompts, call),
+        prompts=prompts,
+        door=door,
+        model=settings.defaults.chat,
+        embedding_model=settings.defaults.embedding,
+    )
+
+
+async def _shelf(
+    settings: Settings, exit: AsyncExitStack, telemetry: Telemetry, knowledge: Callable[[], Awaitable[Knowledge]]
+) -> Toolshelf:
+    more = knowledge_tools(knowledge)
     if settings.tools.mcp:
         from pagoda.logic.tools.mcp import open_server  # noqa: PLC0415  (it brings the SDK, which is an extra)
 

@@ -57,6 +57,7 @@ from pagoda.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pagoda.application.agenting import AgentDesk
+    from pagoda.application.retrieving import Retrieval
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
@@ -302,6 +303,13 @@ class Platform:
         from pagoda.logic.batches.ledger import Batches  # noqa: PLC0415
 
         return Batches(self.records, self.files, self.runs)
+
+    @cached_property
+    def retrieval(self) -> Retrieval:
+        """Collections of documents."""
+        from pagoda.application.retrieving import Retrieval  # noqa: PLC0415
+
+        return Retrieval(self.settings, self.records, lambda: self.inference)
 
     @cached_property
     def desk(self) -> AgentDesk:

@@ -13,7 +13,7 @@ from pagoda.core.storage.store import Store, open_store
 from pagoda.core.types import Call
 from pagoda.logic.prompts.index import PromptIndex
 from pagoda.logic.prompts.resolving import reference_from
-from pagoda.logic.retrieval.answering import FLOOR, PROMPT, Answerer, Question, SourcedAnswer
+from pagoda.logic.retrieval.answering import WORDING, Answerer, Wording
 from pagoda.logic.retrieval.book import CollectionBook
 from pagoda.logic.retrieval.index import Searcher
 from pagoda.logic.retrieval.ingestion import Ingestion
@@ -26,33 +26,20 @@ class Retrieval:
         self, settings: Settings, store: Callable[[], Awaitable[Store]], inference: Callable[[], Inference]
     ) -> None:
         self._settings = settings
+        self._inference = inference
         self.book = CollectionBook(store)
         self.searcher = Searcher(self.book, inference)
         self.ingestion = Ingestion(self.book, inference)
-        self._answerer = Answerer(self.searcher, inference)
 
-    async def ask(
-        self,
-        question: tuple[str, str],
-        prompts: PromptIndex,
-        call: Call,
-        *,
-        model: str | None = None,
-        limit: int = 5,
-        floor: float = FLOOR,
-    ) -> SourcedAnswer:
-        """Ask a collection (its name comes first); ``model`` is the default chat model if none is named."""
-        collection, text = question
-        version = await prompts.resolve(reference_from(PROMPT), call)
-        asked = Question(
-            text=text,
-            collection=collection,
-            version=version,
-            model=model or self._settings.defaults.chat,
-            limit=limit,
-            floor=floor,
-        )
-        return await self._answerer.answer(asked, call)
+    @property
+    def inference(self) -> Inference:
+        """The door that it goes through."""
+        return self._inference()
+
+    async def answerer(self, prompts: PromptIndex, call: Call, model: str | None = None) -> Answerer:
+        """Who answers questions; ``model`` is the default chat model if none is named. Raises what prompts raise."""
+        found = {use: await prompts.resolve(reference_from(name), call) for use, name in WORDING.items()}
+        return Answerer(self.searcher, self._inference, model or self._settings.defaults.chat, Wording(**found))
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pagoda.core.ports import Progress
     from pagoda.logic.prompts.index import PromptIndex
     from pagoda.logic.retrieval.book import CollectionBook
+    from pagoda.logic.retrieval.collection import Tags
+    from pagoda.logic.retrieval.question import Refinement
 
 _DEFAULT = "documents"
 
@@ -39,6 +41,16 @@ def register(commands: Any) -> None:
     _add_collection(ingest)
     ingest.add_argument("--model", help="the embedding model of a new collection (default: multilingual-e5-small)")
     ingest.add_argument("--chunk", type=int, metavar="CHARACTERS", help="most of a chunk in a new one (default: 480)")
+    ingest.add_argument(
+        "--label", action="append", default=[], metavar="NAME=TEXT", help="say this of each document; may be repeated"
+    )
+    ingest.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="only this key of the team may see them; may be repeated",
+    )
     ingest.add_argument("--overlap", type=int, metavar="CHARACTERS", help="of chunks in a new one (default: 60)")
     listing = add("list", run_list, "list collections, or the documents of one", "list --collection handbook")
     listing.add_argument("--collection", metavar="NAME", help="list its documents")
@@ -56,9 +68,26 @@ def register(commands: Any) -> None:
     asking.add_argument(
         "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
     )
+    asking.add_argument(
+        "--method",
+        choices=("auto", "stuff", "refine", "map-reduce", "quote"),
+        default="auto",
+        help="how passages that do not fit at once are shown (auto); quote: the nearest sentences, without a model",
+    )
     for parser in (searching, asking):
         _add_collection(parser)
         parser.add_argument("--limit", type=int, default=5, metavar="N", help="passages at most (default: 5)")
+        parser.add_argument(
+            "--where",
+            action="append",
+            default=[],
+            metavar="NAME=TEXT",
+            help="only documents of this label or source",
+        )
+        parser.add_argument(
+            "--diversity", type=float, default=0.0, metavar="0..1", help="how much likeness to better ones costs (0)"
+        )
+        parser.add_argument("--reranker", metavar="MODEL", help="a model that reorders what was found")
 
 
 def _add_collection(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +110,7 @@ def run_ingest(args: argparse.Namespace) -> int:
         collection = await retrieval.book.ensure(args.team, args.collection, plan)
         call = Call(tenant=args.team, purpose="ingestion", priority=20)
         roots = [Path(path) for path in args.paths]
-        return await retrieval.ingestion.take(collection, roots, call, _progress())
+        return await retrieval.ingestion.take(collection, roots, call, _progress(), _tags(args))
 
     report = _with_models(args, take)
     if args.json:
@@ -90,7 +119,8 @@ def run_ingest(args: argparse.Namespace) -> int:
     for source, error in report.failed:
         sys.stderr.write(f"pagoda: {error if source in error else f'{source}: {error}'}\n")
     sys.stdout.write(
-        f"{args.collection}: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed, "
+        f"{args.collection}: {len(report.added)} added, {len(report.changed)} changed, {len(report.renamed)} renamed, "
+        f"{len(report.removed)} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed; {report.chunks} chunks were embedded.\n"
     )
     return 1 if report.failed else 0
@@ -102,7 +132,7 @@ def run_list(args: argparse.Namespace) -> int:
 
     async def look(book: CollectionBook) -> list[dict[str, Any]]:
         if args.collection is not None:
-            return [asdict(row) for row in await book.documents(await book.get(args.team, args.collection))]
+            return [row.to_json() for row in await book.documents(await book.get(args.team, args.collection))]
         rows = []
         for collection in await book.collections(args.team):
             documents = await book.documents(collection)
@@ -161,8 +191,8 @@ def run_search(args: argparse.Namespace) -> int:
     from pagoda.core.types import Call
 
     async def find(retrieval: Retrieval, _: PromptIndex) -> Any:
-        call = Call(tenant=args.team)
-        return await retrieval.searcher.search(args.collection, args.query, call, limit=args.limit, mode=args.mode)
+        wanted = {"limit": args.limit, "mode": args.mode, "refinement": _refinement(args)}
+        return await retrieval.searcher.search(args.collection, args.query, Call(tenant=args.team), **wanted)
 
     hits = _with_models(args, find)
     if args.json:
@@ -179,13 +209,19 @@ def run_search(args: argparse.Namespace) -> int:
 def run_ask(args: argparse.Namespace) -> int:
     """Answer; status 1 where the documents do not tell."""
     from pagoda.core.types import Call
-    from pagoda.logic.retrieval.answering import FLOOR
+    from pagoda.logic.retrieval.question import FLOOR, Question
 
     async def work(retrieval: Retrieval, prompts: PromptIndex) -> Any:
-        floor = FLOOR if args.floor is None else args.floor
-        question = (args.collection, args.question)
+        question = Question(
+            text=args.question,
+            collection=args.collection,
+            limit=args.limit,
+            floor=FLOOR if args.floor is None else args.floor,
+            method=args.method,
+            refinement=_refinement(args),
+        )
         call = Call(tenant=args.team)
-        return await retrieval.ask(question, prompts, call, model=args.model, limit=args.limit, floor=floor)
+        return await (await retrieval.answerer(prompts, call, args.model)).answer(question, call)
 
     answer = _with_models(args, work)
     status = 0 if answer.outcome == "answered" else 1
@@ -202,6 +238,35 @@ def run_ask(args: argparse.Namespace) -> int:
     if answer.removed:
         sys.stderr.write(f"{answer.removed} citations of passages that do not exist were removed.\n")
     return status
+
+
+def _tags(args: argparse.Namespace) -> Tags | None:
+    from pagoda.logic.retrieval.collection import Tags
+
+    if not args.label and not args.key:
+        return None
+    labels = {name: values[-1] for name, values in _pairs(args.label, "--label").items()}
+    return Tags(labels=labels, keys=tuple(args.key) or None)
+
+
+def _refinement(args: argparse.Namespace) -> Refinement:
+    from pagoda.logic.retrieval.question import Refinement
+
+    where = {name: tuple(values) for name, values in _pairs(args.where, "--where").items()}
+    return Refinement(where=where, diversity=args.diversity, reranker=args.reranker)
+
+
+def _pairs(given: list[str], flag: str) -> dict[str, list[str]]:
+    """``NAME=TEXT`` as often as it was said, by name."""
+    from pagoda.core.errors import InvalidRequest
+
+    pairs: dict[str, list[str]] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise InvalidRequest(f"{flag} takes NAME=TEXT, not {each[:100]!r}.", param=flag)
+        pairs.setdefault(name, []).append(value)
+    return pairs
 
 
 def _place(passage: Any) -> str:

@@ -37,6 +37,10 @@ if TYPE_CHECKING:  # they bring the database, which not every service opens
     from pagoda.logic.batches.ledger import Batches
     from pagoda.logic.batches.shelf import FileShelf
     from pagoda.logic.prompts.book import PromptBook
+    from pagoda.logic.retrieval.answering import Answerer
+    from pagoda.logic.retrieval.book import CollectionBook
+    from pagoda.logic.retrieval.index import Searcher
+    from pagoda.logic.retrieval.ingestion import Ingestion
     from pagoda.service.keys.book import KeyBook
 
 _LONGEST_TIMEOUT_SECONDS = 86_400.0
@@ -61,6 +65,18 @@ class Desk(Protocol):
 
     async def agents(self) -> Agents:
         """The agents. Raises ``InvalidRequest`` for a tool that settings name wrongly."""
+        ...
+
+
+class Retrieval(Protocol):
+    """Collections of documents."""
+
+    book: CollectionBook
+    searcher: Searcher
+    ingestion: Ingestion
+
+    async def answerer(self, prompts: PromptIndex, call: Call, model: str | None = None) -> Answerer:
+        """Who answers questions from them."""
         ...
 
 
@@ -119,6 +135,11 @@ class Backstage(Protocol):
     @property
     def desk(self) -> Desk:
         """Agents and their tools."""
+        ...
+
+    @property
+    def retrieval(self) -> Retrieval:
+        """Collections of documents, searched and asked."""
         ...
 
     async def records(self) -> Store:

@@ -1,10 +1,10 @@
-"""The pages people open: the chat page at ``/``, its files under ``/static``, the API reference at ``/docs``.
+"""The pages people open: chat at ``/``, documents at ``/knowledge``, the API reference at ``/docs``.
 
 Everything comes from this origin, so the pages work without internet and under a strict Content-Security-Policy.
 Every address inside them is relative, so they also work below a URL sub-path. No page logic lives here: the pages are
 plain files in ``web/``, and talk to the same HTTP API as any other client.
 
-Both pages name their files below ``static/<version>/``, where the version is a digest of all files: a browser may
+All pages name their files below ``static/<version>/``, where the version is a digest of all files: a browser may
 keep such a file for ever, and an upgrade cannot mix old modules with new ones.
 """
 
@@ -51,10 +51,10 @@ _POLICY: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_CHAT_POLICY: Mapping[str, str] = MappingProxyType(
+_MODEL_POLICY: Mapping[str, str] = MappingProxyType(
     {**_POLICY, "img-src": "'self'", "require-trusted-types-for": "'script'", "trusted-types": "dompurify"}
 )
-"""The chat page shows what a model wrote: markup can only enter it through DOMPurify, and no image is fetched."""
+"""A page that shows what a model wrote: markup can only enter it through DOMPurify, and no image is fetched."""
 
 _SAFETY: Mapping[str, str] = MappingProxyType(
     {
@@ -140,7 +140,8 @@ class Shelf:
 def pages_router(directory: Path = WEB) -> APIRouter:
     """The routes of the pages. Mount them at the root of the app, whose own ``docs_url`` must be off."""
     shelf = Shelf(directory)
-    chat = shelf.page("index.html", _CHAT_POLICY)
+    chat = shelf.page("index.html", _MODEL_POLICY)
+    knowledge = shelf.page("knowledge.html", _MODEL_POLICY)
     reference = shelf.page("docs.html", _POLICY)
     router = APIRouter(include_in_schema=False)
 
@@ -148,6 +149,11 @@ def pages_router(directory: Path = WEB) -> APIRouter:
     @public
     def show_chat(request: Request) -> Response:
         return chat.respond(request, _REVALIDATE)
+
+    @router.api_route("/knowledge", methods=["GET", "HEAD"])
+    @public
+    def show_knowledge(request: Request) -> Response:
+        return knowledge.respond(request, _REVALIDATE)
 
     @router.api_route("/docs", methods=["GET", "HEAD"])
     @public

@@ -26,7 +26,7 @@ from pagoda.service.telemetry import Telemetry
 _FORWARDING = frozenset(
     (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
 )
-_UPLOADS = "/v1/files"
+_UPLOADS = ("/v1/files", "/documents")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 

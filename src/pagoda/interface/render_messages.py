@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
-from pagoda.core.types import Delta, Event, Finish, FinishReason, Started, Usage
+import orjson
+
+from pagoda.core.types import CallDelta, Delta, Event, Finish, FinishReason, Started, Usage
 from pagoda.interface.problems import anthropic_shape
 from pagoda.interface.sse import Style, typed_frame
 from pagoda.logic.inference.answer import Answer
@@ -45,6 +47,10 @@ def _block(kind: str, text: str = "") -> dict[str, Any]:
     return {"type": "text", "text": text} if kind == "text" else {"type": "thinking", "thinking": text, "signature": ""}
 
 
+def _call(id: str, name: str, arguments: str = "") -> dict[str, Any]:
+    return {"type": "tool_use", "id": id, "name": name, "input": orjson.loads(arguments or "{}")}
+
+
 def _envelope(model: str, warnings: tuple[str, ...]) -> dict[str, Any]:
     head = {"id": answer_id("msg"), "type": "message", "role": "assistant", "model": model, "content": []}
     return head | ({"warnings": warnings} if warnings else {})
@@ -56,7 +62,10 @@ def message_json(answer: Answer, warnings: tuple[str, ...] = ()) -> dict[str, An
     parts = (("thinking", choice.reasoning), ("text", choice.text))
     return {
         **_envelope(answer.model, answer.warnings + warnings),
-        "content": [_block(kind, text) for kind, text in parts if text],
+        "content": [
+            *(_block(kind, text) for kind, text in parts if text),
+            *(_call(call.id, call.name, call.arguments) for call in choice.calls),
+        ],
         **_ending(choice.finish, choice.stop),
         "usage": usage_json(answer.usage),
     }
@@ -89,6 +98,9 @@ class MessageWriter:
                     yield from self._write("thinking", {"type": "thinking_delta", "thinking": reasoning})
                 if text:
                     yield from self._write("text", {"type": "text_delta", "text": text})
+            case CallDelta(_, place, arguments, id, name):
+                delta = {"type": "input_json_delta", "partial_json": arguments}
+                yield from self._write(f"call {place}", delta, _call(id, name))
             case Finish():
                 self._finish = event
             case Usage():
@@ -97,11 +109,11 @@ class MessageWriter:
                 yield typed_frame({"type": "message_delta", "delta": ending, "usage": usage_json(event)})
                 yield typed_frame({"type": "message_stop"})
 
-    def _write(self, kind: str, delta: dict[str, str]) -> Iterator[bytes]:
+    def _write(self, kind: str, delta: dict[str, str], block: dict[str, Any] | None = None) -> Iterator[bytes]:
         if kind != self._kind:
             yield from self._close()
             self._kind, self._index = kind, self._index + 1
-            opening = {"type": "content_block_start", "index": self._index, "content_block": _block(kind)}
+            opening = {"type": "content_block_start", "index": self._index, "content_block": block or _block(kind)}
             yield typed_frame(opening)
         yield typed_frame({"type": "content_block_delta", "index": self._index, "delta": delta})
 

@@ -8,11 +8,11 @@ from contextlib import aclosing
 from typing import Any
 
 from pagoda.core.errors import ContextTooLong, Overloaded, PagodaError, UserError
-from pagoda.core.types import Delta, Event, Finish, FinishReason, Started, TokenLogprob, Usage, new_id
+from pagoda.core.types import CallDelta, Delta, Event, Finish, FinishReason, Started, TokenLogprob, Usage, new_id
 from pagoda.interface.render import chat_logprobs
 from pagoda.interface.schemas.responses import ResponsesRequest
 from pagoda.interface.sse import typed_frame
-from pagoda.logic.inference.answer import Answer
+from pagoda.logic.inference.answer import Answer, ToolCall
 from pagoda.service.note import answer_id
 
 _CUT: dict[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -38,6 +38,7 @@ class Draft:
         shown = {"type": "text"} if form is None else form.model_dump(by_alias=True, exclude_none=True)
         if form is not None and form.type != "json_schema":
             shown = {"type": form.type}
+        choice = body.tool_choice or ("auto" if body.tools else "none")
         self._fields = {
             "id": answer_id("resp"),
             "object": "response",
@@ -46,15 +47,15 @@ class Draft:
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "metadata": body.metadata or {},
-            "parallel_tool_calls": False,
+            "parallel_tool_calls": bool(body.tools) and body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
             "service_tier": "default",
             "store": False,
             "temperature": body.temperature,
             "text": {"format": shown},
-            "tool_choice": body.tool_choice or "none",
-            "tools": [],
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
+            "tools": [tool.model_dump() for tool in body.tools or ()],
             "top_logprobs": body.top_logprobs,
             "top_p": body.top_p,
             "truncation": "disabled",
@@ -93,6 +94,11 @@ class Draft:
             return head | {"role": "assistant"}
         return head | {"summary": []}
 
+    def call(self, status: str, item_id: str, call: ToolCall) -> dict[str, Any]:
+        """A function call of the output."""
+        told = {"call_id": call.id, "name": call.name, "arguments": call.arguments}
+        return {"id": item_id, "type": "function_call", "status": status, **told}
+
     def part(self, kind: str, text: str, logprobs: Sequence[TokenLogprob] = ()) -> dict[str, Any]:
         """The one part of an item."""
         if kind == "reasoning":
@@ -121,7 +127,10 @@ def response_json(draft: Draft, answer: Answer) -> dict[str, Any]:
                 [draft.part("reasoning", choice.reasoning)],
             )
         )
-    output.append(draft.item("message", status, new_id("msg"), [draft.part("message", choice.text, choice.logprobs)]))
+    if choice.text or not choice.calls:
+        part = draft.part("message", choice.text, choice.logprobs)
+        output.append(draft.item("message", status, new_id("msg"), [part]))
+    output += [draft.call("completed", new_id("fc"), call) for call in choice.calls]
     return draft.ended(choice.finish, output, answer.usage)
 
 
@@ -136,6 +145,8 @@ class ResponseWriter:
         self._item_id = ""
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
+        self._call = ToolCall()
+        self._called = False
         self._pieces = 0
         self._reason: FinishReason = "stop"
 
@@ -164,10 +175,13 @@ class ResponseWriter:
                     yield from self._write("reasoning", reasoning, ())
                 if text or logprobs:
                     yield from self._write("message", text, logprobs)
+            case CallDelta():
+                self._pieces += 1
+                yield from self._write_call(event)
             case Finish(_, reason):
                 self._reason = reason
             case Usage():
-                if self._kind != "message":
+                if self._kind != "message" and not self._called:
                     yield from self._open("message")
                 yield from self._close("incomplete" if self._reason in _CUT else "completed")
                 response = self._draft.ended(self._reason, self._output, event)
@@ -184,6 +198,17 @@ class ResponseWriter:
             shown = self._draft.logprobs(logprobs)
             yield self._frame("response.output_text.delta", **self._place(), delta=text, logprobs=shown)
 
+    def _write_call(self, piece: CallDelta) -> Iterator[bytes]:
+        kind = f"call {piece.place}"
+        if kind != self._kind:
+            yield from self._close("completed")
+            self._kind, self._item_id, self._called = kind, new_id("fc"), True
+            self._call = ToolCall(piece.id, piece.name)
+            item = self._draft.call("in_progress", self._item_id, self._call)
+            yield self._frame("response.output_item.added", output_index=len(self._output), item=item)
+        self._call.arguments += piece.arguments
+        yield self._frame("response.function_call_arguments.delta", **self._place_of_call(), delta=piece.arguments)
+
     def _open(self, kind: str) -> Iterator[bytes]:
         yield from self._close("completed")
         self._kind, self._item_id = kind, new_id("msg" if kind == "message" else "rs")
@@ -193,6 +218,9 @@ class ResponseWriter:
 
     def _close(self, status: str) -> Iterator[bytes]:
         if not self._kind:
+            return
+        if self._kind.startswith("call "):
+            yield from self._close_call(status)
             return
         text = "".join(self._text)
         part = self._draft.part(self._kind, text, self._logprobs)
@@ -205,6 +233,17 @@ class ResponseWriter:
         yield self._frame("response.output_item.done", output_index=len(self._output), item=item)
         self._output.append(item)
         self._kind, self._text, self._logprobs = "", [], []
+
+    def _close_call(self, status: str) -> Iterator[bytes]:
+        told = {"name": self._call.name, "arguments": self._call.arguments}
+        yield self._frame("response.function_call_arguments.done", **self._place_of_call(), **told)
+        item = self._draft.call(status, self._item_id, self._call)
+        yield self._frame("response.output_item.done", output_index=len(self._output), item=item)
+        self._output.append(item)
+        self._kind = ""
+
+    def _place_of_call(self) -> dict[str, Any]:
+        return {"item_id": self._item_id, "output_index": len(self._output)}
 
     def _place(self) -> dict[str, Any]:
         return {"item_id": self._item_id, "output_index": len(self._output), "content_index": 0}

@@ -67,7 +67,10 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> Sim
 
 def test_from_documents_to_an_answer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     told = run(capsys, "ingest", "docs", status=1)
-    assert told.out == "documents: 1 added, 0 changed, 0 removed, 0 unchanged, 1 failed; 1 chunks were embedded.\n"
+    assert (
+        told.out
+        == "documents: 1 added, 0 changed, 0 renamed, 0 removed, 0 unchanged, 1 failed; 1 chunks were embedded.\n"
+    )
     assert told.err == f"pagoda: {tmp_path / 'docs' / 'empty.txt'} is empty.\n"
     Path("docs/empty.txt").unlink()
     again = json.loads(run(capsys, "ingest", "docs", "--json").out)

@@ -145,9 +145,14 @@ async def test_silence_is_filled_with_pings(service: Service) -> None:
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        ({"tools": []}, "tools is not supported"),
+        ({"tools": [{"type": "web_search", "name": "w"}]}, "tools.0"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice needs tools"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "type image"),
-        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "type tool_result"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "tool_use_id"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}]},
+            "belongs to the role assistant",
+        ),
         ({"messages": [{"role": "user", "content": [{"type": "text", "txt": "a"}]}]}, "messages.0.content.0.txt"),
         ({"max_tokens": None}, "max_tokens"),
         ({"max_token": 3}, "no parameter max_token"),
@@ -293,11 +298,12 @@ async def test_a_response_keeps_its_schema(service: Service) -> None:
         ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
         ({"prompt": {"id": "x"}}, "prompt", "unsupported_parameter"),
         ({"reasoning": {"effort": "high"}}, "reasoning.effort", "unsupported_parameter"),
-        ({"tools": [{"type": "web_search"}]}, "tools", "invalid_value"),
+        ({"tools": [{"type": "web_search", "name": "w"}]}, "tools.0.type", "invalid_value"),
         ({"store": True}, "store", "invalid_value"),
         ({"background": True}, "background", "invalid_value"),
         ({"truncation": "auto"}, "truncation", "invalid_value"),
-        ({"input": [{"type": "function_call_output"}]}, "input.0", "unsupported_parameter"),
+        ({"input": [{"type": "computer_call"}]}, "input.0", "unsupported_parameter"),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input.0.call_id", "missing_parameter"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "input.0.content.0",

@@ -82,7 +82,7 @@ def version() -> str:
     return Shelf(WEB).version
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/knowledge", "/docs"])
 async def test_a_page_is_html_that_the_browser_asks_for_again(path: str) -> None:
     answer = await ask(path)
     assert answer.status == 200
@@ -92,7 +92,7 @@ async def test_a_page_is_html_that_the_browser_asks_for_again(path: str) -> None
     assert (await ask(path, {"If-None-Match": answer.headers["etag"]})).status == 304
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/static/js/app.js", "/favicon.ico"])
+@pytest.mark.parametrize("path", ["/", "/knowledge", "/docs", "/static/js/app.js", "/favicon.ico"])
 async def test_every_answer_carries_the_safety_headers(path: str) -> None:
     headers = (await ask(path)).headers
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
@@ -104,8 +104,9 @@ async def test_every_answer_carries_the_safety_headers(path: str) -> None:
     assert headers["referrer-policy"] == "no-referrer"
 
 
-async def test_the_chat_page_lets_markup_in_through_the_sanitizer_alone() -> None:
-    policy = (await ask("/")).headers["content-security-policy"]
+@pytest.mark.parametrize("path", ["/", "/knowledge"])
+async def test_what_a_model_wrote_enters_a_page_through_the_sanitizer_alone(path: str) -> None:
+    policy = (await ask(path)).headers["content-security-policy"]
     assert "require-trusted-types-for 'script'" in policy
     assert "trusted-types dompurify" in policy
     assert "img-src 'self';" in policy
@@ -197,7 +198,7 @@ def test_the_version_follows_the_content(tmp_path: Path) -> None:
 
 
 async def test_pages_work_below_a_sub_path_and_name_no_absolute_address() -> None:
-    for root_path, path in [("", "/"), ("/pagoda", "/pagoda/"), ("", "/docs"), ("/pagoda", "/pagoda/docs")]:
+    for root_path, path in [("", "/"), ("/pagoda", "/pagoda/"), ("", "/knowledge"), ("/pagoda", "/pagoda/docs")]:
         answer = await ask(path, root_path=root_path)
         assert answer.status == 200
         addresses = re.findall(r'(?:href|src)="([^"]*)"', answer.text)
@@ -219,7 +220,7 @@ def test_pages_are_not_part_of_the_api_document() -> None:
 
 
 async def test_every_file_that_a_page_names_exists() -> None:
-    for page in ("/", "/docs"):
+    for page in ("/", "/knowledge", "/docs"):
         for address in re.findall(r'(?:href|src)="(static/[^"]*)"', (await ask(page)).text):
             assert (await ask(f"/{address}")).status == 200
     for script in SCRIPTS:
@@ -247,7 +248,7 @@ def test_languages_have_the_same_words_with_the_same_places() -> None:
 
 
 def test_every_word_that_is_used_exists_and_every_word_is_used() -> None:
-    text = "\n".join(path.read_text("utf-8") for path in [*SCRIPTS, WEB / "index.html"])
+    text = "\n".join(path.read_text("utf-8") for path in [*SCRIPTS, *WEB.glob("*.html")])
     used = set(re.findall(r'\bt\(\s*"([^"]+)"', text)) | set(
         re.findall(r'data-i18n(?:-label|-placeholder)?="([^"]+)"', text)
     )

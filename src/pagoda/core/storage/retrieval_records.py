@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pagoda.core.storage.records import Record
+from pagoda.core.storage.records import JsonValue, Record
 
 
 class CollectionRecord(Record):
@@ -46,6 +46,10 @@ class DocumentRecord(Record):
     encoding: Mapped[str] = mapped_column(String(16))
     title: Mapped[str] = mapped_column(Text)
     text: Mapped[str] = mapped_column(Text)
+    labels: Mapped[dict[str, Any]]
+    """What searches can be narrowed by: texts by name."""
+    keys: Mapped[list[str] | None] = mapped_column(JsonValue)
+    """Ids of the team's keys that may see it; null: all."""
     created: Mapped[datetime]
 
 

@@ -88,6 +88,7 @@ def _generation(body: MessagesRequest, model: str) -> Generation:
         stop=tuple(body.stop_sequences or ()),
         output=None if form is None else OutputFormat(kind="json_schema", schema=form.schema_),
         continue_final=body.prefilled,
+        toolset=body.toolset(),
         reasoning="separate" if body.shows_thinking else "hidden",
     )
 

@@ -72,6 +72,7 @@ def _generation(body: ResponsesRequest, model: str) -> Generation:
         max_tokens=body.max_output_tokens,
         top_logprobs=(body.top_logprobs or 0) if body.wants_logprobs else None,
         output=_output_of(body),
+        toolset=body.toolset(),
         reasoning=reasoning_of(include=body.include_reasoning),
     )
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from pagoda.core.types import Toolset
+from pagoda.interface.schemas.chat import FunctionSpec, NamedFunction, ToolName
 from pagoda.interface.schemas.shared import MOST_TOKENS, Length, ModelName, Shape, Strict, Temperature, branch_of
 
 LOGPROBS = "message.output_text.logprobs"
@@ -60,14 +62,60 @@ class ReasoningItem(Strict):
     status: Status | None = None
 
 
+class CallItem(Strict):
+    """A function call of an earlier answer, as it came."""
+
+    type: Literal["function_call"]
+    id: str | None = None
+    call_id: str = Field(min_length=1, max_length=200)
+    name: ToolName
+    arguments: str
+    status: Status | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The call as engines take it."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.call_id, "type": "function", "function": function}
+
+
+class CallOutputItem(Strict):
+    """What a function call gave."""
+
+    type: Literal["function_call_output"]
+    id: str | None = None
+    call_id: str = Field(min_length=1, max_length=200)
+    output: str | list[InputText]
+    status: Status | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The message as engines take it."""
+        text = self.output if isinstance(self.output, str) else "".join(part.text for part in self.output)
+        return {"role": "tool", "tool_call_id": self.call_id, "content": text}
+
+
 def _kind_of_item(value: Any) -> str:
     return branch_of(value, otherwise="message")
 
 
 Item = Annotated[
-    Annotated[MessageItem, Tag("<message>")] | Annotated[ReasoningItem, Tag("<reasoning>")],
+    Annotated[MessageItem, Tag("<message>")]
+    | Annotated[ReasoningItem, Tag("<reasoning>")]
+    | Annotated[CallItem, Tag("<function_call>")]
+    | Annotated[CallOutputItem, Tag("<function_call_output>")],
     Discriminator(_kind_of_item),
 ]
+
+
+class FunctionTool(FunctionSpec):
+    """A function that the model may call."""
+
+    type: Literal["function"]
+
+
+class NamedFunctionTool(NamedFunction):
+    """The one function that must be called."""
+
+    type: Literal["function"]
 
 
 class TextFormat(Strict):
@@ -133,8 +181,9 @@ class ResponsesRequest(Strict):
     previous_response_id: None = None
     conversation: None = None
     prompt: None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Literal["auto", "none"] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedFunctionTool | None = None
+    parallel_tool_calls: bool | None = Field(None, description="false allows one call at most.")
     top_k: int | None = Field(None, ge=0, le=MOST_TOKENS, description="Extension: 0 switches it off.")
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="Extension.")
     include_reasoning: bool = Field(True, description="Extension: false leaves the model's thinking out.")
@@ -145,6 +194,8 @@ class ResponsesRequest(Strict):
             raise ValueError(f"top_logprobs needs {LOGPROBS} in include")
         if isinstance(self.input, list) and not any(isinstance(item, MessageItem) for item in self.input):
             raise ValueError("input has no message to be answered")
+        if self.tool_choice not in (None, "auto", "none") and not self.tools:
+            raise ValueError("tool_choice needs tools")
         return self
 
     @property
@@ -154,12 +205,29 @@ class ResponsesRequest(Strict):
 
     def plain(self) -> tuple[dict[str, Any], ...]:
         """The conversation as engines take it."""
-        items = (
-            [{"role": "user", "content": self.input}]
-            if isinstance(self.input, str)
-            else [item.plain() for item in self.input if isinstance(item, MessageItem)]
+        messages: list[dict[str, Any]] = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        if isinstance(self.input, str):
+            return (*messages, {"role": "user", "content": self.input})
+        for item in self.input:
+            if isinstance(item, MessageItem | CallOutputItem):
+                messages.append(item.plain())
+            elif isinstance(item, CallItem):  # it belongs to what the assistant said before it, or to its other calls
+                if not messages or messages[-1]["role"] != "assistant":
+                    messages.append({"role": "assistant", "content": ""})
+                messages[-1].setdefault("tool_calls", []).append(item.plain())
+        return tuple(messages)
+
+    def toolset(self) -> Toolset | None:
+        """The tools that the answer may call."""
+        if not self.tools:
+            return None
+        only = self.tool_choice.name if isinstance(self.tool_choice, NamedFunctionTool) else None
+        return Toolset(
+            tools=tuple(tool.plain() for tool in self.tools),
+            mode="required" if isinstance(self.tool_choice, NamedFunctionTool) else self.tool_choice or "auto",
+            only=only,
+            parallel=self.parallel_tool_calls is not False,
         )
-        return tuple([{"role": "system", "content": self.instructions}, *items] if self.instructions else items)
 
 
 class ResponsesUsage(Shape):
@@ -173,13 +241,16 @@ class ResponsesUsage(Shape):
 
 
 class OutputItem(Shape):
-    """A message or thinking."""
+    """A message, thinking or a function call."""
 
     id: str
-    type: Literal["message", "reasoning"]
+    type: Literal["message", "reasoning", "function_call"]
     status: Status
     role: Literal["assistant"] | None = None
-    content: list[dict[str, Any]]
+    content: list[dict[str, Any]] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
     summary: list[dict[str, Any]] | None = None
 
 

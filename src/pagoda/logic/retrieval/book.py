@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Collection as Names
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from pagoda.core.errors import Conflict
+from pagoda.core.errors import Conflict, NotFound
 from pagoda.core.runs.record import now
 from pagoda.core.storage.retrieval_records import ChunkRecord, CollectionRecord, DocumentRecord
 from pagoda.core.storage.store import Store
@@ -22,8 +23,10 @@ from pagoda.logic.retrieval.collection import (
     Chunk,
     Collection,
     DocumentRow,
+    HeldPassage,
     Passage,
     Plan,
+    Tags,
     check_name,
     missing,
     plan_from,
@@ -40,6 +43,8 @@ class Origin:
     source: str
     digest: str
     size: int
+    tags: Tags | None = None
+    """``None``: as they were."""
 
 
 class CollectionBook:
@@ -91,25 +96,40 @@ class CollectionBook:
         async with (await self._store()).read() as session:
             return [_collection(row) for row in await session.scalars(query)]
 
-    async def documents(self, collection: Collection) -> list[DocumentRow]:
-        """The documents of a collection, by source."""
+    async def documents(self, collection: Collection, key_id: str | None = None) -> list[DocumentRow]:
+        """The documents of a collection that a key may see, by source."""
         table = DocumentRecord
         chunks = select(func.count()).where(ChunkRecord.document_id == table.id).scalar_subquery()
         columns = (table.id, table.source, table.digest, table.size, table.kind, table.encoding, table.title)
-        query = select(*columns, chunks).where(table.collection_id == collection.id).order_by(table.source)
+        query = select(*columns, chunks, table.labels, table.keys).where(table.collection_id == collection.id)
         async with (await self._store()).read() as session:
-            rows = (await session.execute(query)).all()
+            rows = (await session.execute(query.order_by(table.source))).all()
         words = ("id", "source", "digest", "size", "kind", "encoding", "title", "chunks")
-        return [DocumentRow(**dict(zip(words, row, strict=True))) for row in rows]
+        found = [
+            DocumentRow(**dict(zip(words, row[:-2], strict=True)), tags=_tags(labels, keys))
+            for row in rows
+            for labels, keys in [row[-2:]]
+        ]
+        return [row for row in found if row.tags.visible_to(key_id)]
+
+    async def text(self, collection: Collection, document: str, key_id: str | None = None) -> str:
+        """The text of a document by its id, into which places point. Raises ``NotFound``."""
+        async with (await self._store()).read() as session:
+            row = await session.get(DocumentRecord, document)
+        if row is None or row.collection_id != collection.id or not _tags(row.labels, row.keys).visible_to(key_id):
+            raise NotFound(f"{collection.name} has no document {document[:100]!r}.", param="document")
+        return row.text
 
     async def put(self, collection: Collection, origin: Origin, document: Document, chunks: Sequence[Chunk]) -> str:
-        """Keep a document in place of the one from the same source; gives its id.
+        """Keep a document in place of the one from the same source, and its tags unless others are given; gives its id.
 
         Raises ``NotFound`` if the collection has been deleted meanwhile.
         """
 
         async def change(session: AsyncSession) -> str:
             await _revise(session, collection)
+            before = await session.scalar(_of_source(collection, origin.source))
+            tags = origin.tags or (Tags() if before is None else _tags(before.labels, before.keys))
             await _remove(session, collection, [origin.source])
             row = DocumentRecord(
                 id=new_id("doc"),
@@ -121,6 +141,8 @@ class CollectionBook:
                 encoding=document.encoding,
                 title=document.title,
                 text=document.text,
+                labels=dict(tags.labels),
+                keys=None if tags.keys is None else list(tags.keys),
                 created=now(),
             )
             session.add(row)
@@ -133,6 +155,26 @@ class CollectionBook:
             return row.id
 
         return await (await self._store()).write(change)
+
+    async def tag(self, collection: Collection, source: str, tags: Tags) -> None:
+        """Say something else of a document; its chunks stay. Raises ``NotFound``."""
+
+        async def change(session: AsyncSession) -> None:
+            row = await _found(session, collection, source)
+            row.labels, row.keys = dict(tags.labels), None if tags.keys is None else list(tags.keys)
+
+        await (await self._store()).write(change)
+
+    async def rename(self, collection: Collection, source: str, new: str) -> None:
+        """Let a document come from elsewhere; its chunks stay. Raises ``NotFound``."""
+
+        async def change(session: AsyncSession) -> None:
+            row = await _found(session, collection, source)
+            if row.title == PurePath(source).name:
+                row.title = PurePath(new).name
+            row.source = new
+
+        await (await self._store()).write(change)
 
     async def remove(self, collection: Collection, sources: Names[str]) -> int:
         """Let documents leave with their chunks; gives how many there were."""
@@ -159,8 +201,8 @@ class CollectionBook:
 
         return await (await self._store()).write(change)
 
-    async def passages(self, tenant: str, name: str) -> tuple[Collection, list[tuple[Passage, bytes]]]:
-        """A collection as it is at one moment, with all its passages and their vectors. Raises ``NotFound``."""
+    async def passages(self, tenant: str, name: str) -> tuple[Collection, list[HeldPassage]]:
+        """A collection as it is at one moment, with all its passages. Raises ``NotFound``."""
         async with (await self._store()).read() as session:
             row = await session.get(CollectionRecord, (tenant, name))
             if row is None:
@@ -176,7 +218,7 @@ class CollectionBook:
                 .order_by(DocumentRecord.source, ChunkRecord.start)
             )
             chunks = list(await session.scalars(query))
-        return _collection(row), [(_passage(documents[each.document_id], each), each.vector) for each in chunks]
+        return _collection(row), [_held(documents[each.document_id], each) for each in chunks]
 
 
 async def _revise(session: AsyncSession, collection: Collection) -> None:
@@ -184,6 +226,19 @@ async def _revise(session: AsyncSession, collection: Collection) -> None:
     if row is None or row.id != collection.id:
         raise missing(collection.name)
     row.revision += 1
+
+
+def _of_source(collection: Collection, source: str) -> Select[DocumentRecord]:
+    return select(DocumentRecord).where(DocumentRecord.collection_id == collection.id, DocumentRecord.source == source)
+
+
+async def _found(session: AsyncSession, collection: Collection, source: str) -> DocumentRecord:
+    """The document, in a collection whose revision counts up."""
+    await _revise(session, collection)
+    row = await session.scalar(_of_source(collection, source))
+    if row is None:
+        raise NotFound(f"{collection.name} has no document {source[:200]!r}.", param="source")
+    return row
 
 
 async def _remove(session: AsyncSession, collection: Collection, sources: Sequence[str]) -> int:
@@ -211,8 +266,9 @@ def _collection(row: CollectionRecord) -> Collection:
     )
 
 
-def _passage(document: DocumentRecord, chunk: ChunkRecord) -> Passage:
-    return Passage(
+def _held(document: DocumentRecord, chunk: ChunkRecord) -> HeldPassage:
+    tags = _tags(document.labels, document.keys)
+    passage = Passage(
         document=document.id,
         source=document.source,
         title=document.title,
@@ -220,4 +276,10 @@ def _passage(document: DocumentRecord, chunk: ChunkRecord) -> Passage:
         start=chunk.start,
         end=chunk.end,
         text=document.text[chunk.start : chunk.end],
+        labels=tags.labels,
     )
+    return HeldPassage(passage=passage, vector=chunk.vector, tags=tags, kind=document.kind)
+
+
+def _tags(labels: dict[str, str], keys: list[str] | None) -> Tags:
+    return Tags(labels=labels, keys=None if keys is None else tuple(keys))

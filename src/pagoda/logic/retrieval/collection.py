@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,11 @@ from pagoda.logic.retrieval.splitting import Splitter
 
 DEFAULT_NAME = "documents"
 DEFAULT_MODEL = "multilingual-e5-small"
+MOST_LABELS = 32
+LONGEST_LABEL = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_OWN_FIELDS = ("source", "title", "kind")
+_LABEL = re.compile(rf"(?!(?:{'|'.join(_OWN_FIELDS)})$)[\w-]{{1,64}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,31 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tags:
+    """What is said of a document by who takes it in."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Texts by name, which searches can be narrowed by."""
+    keys: tuple[str, ...] | None = None
+    """Ids of the team's keys that may see it; ``None``: all."""
+
+    def __post_init__(self) -> None:
+        if len(self.labels) > MOST_LABELS:
+            raise InvalidRequest(f"A document has {MOST_LABELS} labels at most.", param="labels")
+        for name, value in self.labels.items():
+            if _LABEL.fullmatch(name) is None or len(value) > LONGEST_LABEL:
+                raise InvalidRequest(
+                    f"{name[:100]!r} cannot be a label: a name of up to 64 letters, digits, '_' and '-' with a text of "
+                    f"up to {LONGEST_LABEL} characters, and none of: {', '.join(sorted(_OWN_FIELDS))}.",
+                    param="labels",
+                )
+
+    def visible_to(self, key_id: str | None) -> bool:
+        """Whether a key may see the document; this machine's own user sees all."""
+        return self.keys is None or key_id is None or key_id in self.keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow:
     """A document without its text."""
 
@@ -54,6 +83,12 @@ class DocumentRow:
     encoding: str
     title: str
     chunks: int
+    tags: Tags = field(default_factory=Tags)
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        told = {name: value for name, value in asdict(self).items() if name != "tags"}
+        return told | {"labels": dict(self.tags.labels), "keys": self.tags.keys}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +112,26 @@ class Passage:
     start: int
     end: int
     text: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldPassage:
+    """A passage with what it is found by and who may find it."""
+
+    passage: Passage
+    vector: bytes
+    tags: Tags
+    kind: str
+
+    def matches(self, where: Mapping[str, tuple[str, ...]]) -> bool:
+        """Whether each field has one of its wanted values: a label's, ``source``, ``title`` or ``kind``."""
+        own = {"source": self.passage.source, "title": self.passage.title, "kind": self.kind}
+        return all((own.get(name) or self.tags.labels.get(name)) in values for name, values in where.items())
 
 
 def check_name(name: str) -> str:

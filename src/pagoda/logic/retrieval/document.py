@@ -22,8 +22,9 @@ class Document:
     text: str
     title: str
     kind: str
-    """``text``, ``markdown``, ``html``, ``csv``, ``jsonl`` or ``code``."""
+    """``text``, ``markdown``, ``html``, ``csv``, ``jsonl``, ``code``, ``pdf`` or ``docx``."""
     encoding: str
+    """Of the bytes; empty where the form is no text."""
     headings: tuple[Heading, ...] = ()
 
 

@@ -1,33 +1,30 @@
-"""Search in a collection: by meaning (exact, cosine) and by words (BM25), fused by reciprocal rank.
+"""Search in a collection: by meaning (exact, cosine) and by words (BM25), fused, narrowed, diversified and reranked.
 
-What is searched is built from the records and kept until the collection changes. Cormack, Clarke and Buettcher,
-"Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods", 2009.
+What is searched is built from the records and kept until the collection changes. Not here: how rankings become one
+(``ranking``), what a document is.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
-from pagoda.core.types import Call, Embed
+from pagoda.core.types import Call, Embed, Rerank
 from pagoda.logic.retrieval.book import CollectionBook
-from pagoda.logic.retrieval.collection import Passage
-from pagoda.logic.retrieval.lexical import LexicalIndex, best
+from pagoda.logic.retrieval.collection import HeldPassage, Passage
+from pagoda.logic.retrieval.lexical import LexicalIndex
+from pagoda.logic.retrieval.question import MODES, MOST_HITS, Mode, Refinement
+from pagoda.logic.retrieval.ranking import Ranked, diversify, rank
 
-Mode = Literal["fused", "dense", "lexical"]
-MODES: tuple[Mode, ...] = ("fused", "dense", "lexical")
-
-MOST_HITS = 100
-_DEPTH = 50  # of each ranking, that fusion looks at
-_RANK_CONSTANT = 60  # of the paper
+_CANDIDATES = 50  # that a reranker or the wish for diversity chooses from
 _KEPT = 8  # collections in memory; the one that was used longest ago leaves
 _QUESTION_CHARACTERS = 1000  # of the end of a question, that are embedded: more than the model would take helps nobody
 
@@ -47,35 +44,56 @@ class Hit:
         return {**self.passage.to_json(), "score": self.score, "similarity": self.similarity}
 
 
+_PLAIN = Refinement()
+
+
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     key: tuple[str, int]  # a collection's id and revision
-    passages: list[Passage]
+    held: list[HeldPassage]
     vectors: NDArray[np.float32]
     words: LexicalIndex
+
+    def allowed(self, key_id: str | None, refinement: Refinement) -> NDArray[np.bool_] | None:
+        """Which passages may be found; ``None``: all."""
+        where, limited = refinement.where, refinement.limited
+        if not where and ((key_id is None and limited) or all(each.tags.keys is None for each in self.held)):
+            return None
+        seen = (
+            each.tags.visible_to(key_id) and (limited or each.tags.keys is None) and each.matches(where)
+            for each in self.held
+        )
+        return np.fromiter(seen, np.bool_, len(self.held))
 
 
 class Searcher:
     """Searches collections through one door."""
 
     def __init__(self, book: CollectionBook, inference: Callable[[], Inference]) -> None:
-        self._book = book
+        self.book = book
         self._inference = inference
         self._loaded: OrderedDict[tuple[str, str], _Loaded] = OrderedDict()
         self._loading: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def search(self, name: str, query: str, call: Call, *, limit: int = 5, mode: Mode = "fused") -> list[Hit]:
-        """The best passages of a collection of the call's team, best first.
+    async def search(
+        self,
+        name: str,
+        query: str,
+        call: Call,
+        *,
+        limit: int = 5,
+        mode: Mode = "fused",
+        refinement: Refinement = _PLAIN,
+    ) -> list[Hit]:
+        """The best passages of a collection of the call's team that the call's key may see, best first.
 
         Raises ``InvalidRequest``, ``NotFound`` for the collection, and what the door raises.
         """
-        if not query.strip():
-            raise InvalidRequest("The question is empty.", param="query")
-        if not 1 <= limit <= MOST_HITS or mode not in MODES:
-            raise InvalidRequest(f"A search gives 1 to {MOST_HITS} hits, by one of: {', '.join(MODES)}.")
-        collection = await self._book.get(call.tenant, name)
+        _check(query, limit, mode, refinement)
+        collection = await self.book.get(call.tenant, name)
         loaded = await self._load(call.tenant, name, (collection.id, collection.revision))
-        if not loaded.passages:
+        allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement)
+        if not loaded.held or (allowed is not None and not allowed.any()):
             return []
         similarities = None
         if mode != "lexical":
@@ -83,21 +101,35 @@ class Searcher:
             question = (await self._inference().embed(request, call)).vectors[0]
             similarities = loaded.vectors @ np.frombuffer(question, "<f4")
         scores = None if mode == "dense" else await asyncio.to_thread(loaded.words.scores, query)
+        plain = refinement.reranker is None and refinement.diversity == 0
+        ranked = rank(similarities, scores, limit if plain else max(limit, _CANDIDATES), allowed)
+        if refinement.reranker is not None:
+            ranked = await self._reranked(refinement.reranker, query, ranked, loaded, call)
+        if refinement.diversity > 0:
+            ranked = diversify(ranked, loaded.vectors, refinement.diversity, limit)
         return [
             Hit(
-                passage=loaded.passages[place],
+                passage=loaded.held[place].passage,
                 score=score,
                 similarity=None if similarities is None else float(similarities[place]),
             )
-            for place, score in _ranked(similarities, scores, limit)
+            for place, score in ranked[:limit]
         ]
+
+    async def _reranked(self, model: str, query: str, ranked: Ranked, loaded: _Loaded, call: Call) -> Ranked:
+        if not ranked:
+            return ranked
+        documents = tuple(_told(loaded.held[place].passage) for place, _ in ranked)
+        ranking = await self._inference().rerank(Rerank(model=model, query=query, documents=documents), call)
+        again = [(place, score) for (place, _), score in zip(ranked, ranking.scores, strict=True)]
+        return sorted(again, key=lambda item: -item[1])
 
     async def _load(self, tenant: str, name: str, key: tuple[str, int]) -> _Loaded:
         which = (tenant, name)
         async with self._loading.setdefault(which, asyncio.Lock()):
             held = self._loaded.get(which)
             if held is None or held.key != key:
-                collection, rows = await self._book.passages(tenant, name)
+                collection, rows = await self.book.passages(tenant, name)
                 held = await asyncio.to_thread(_build, (collection.id, collection.revision), rows)
                 self._loaded[which] = held
             self._loaded.move_to_end(which)
@@ -106,23 +138,20 @@ class Searcher:
             return held
 
 
-def _build(key: tuple[str, int], rows: Sequence[tuple[Passage, bytes]]) -> _Loaded:
-    passages = [passage for passage, _ in rows]
-    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(len(rows), -1 if rows else 0)
-    return _Loaded(key, passages, vectors, LexicalIndex(f"{each.heading}\n{each.text}" for each in passages))
+def _check(query: str, limit: int, mode: Mode, refinement: Refinement) -> None:
+    if not query.strip():
+        raise InvalidRequest("The question is empty.", param="query")
+    if not 1 <= limit <= MOST_HITS or mode not in MODES:
+        raise InvalidRequest(f"A search gives 1 to {MOST_HITS} hits, by one of: {', '.join(MODES)}.")
+    if not 0 <= refinement.diversity <= 1:
+        raise InvalidRequest("Diversity is from 0 to 1.", param="diversity")
 
 
-def _ranked(
-    similarities: NDArray[np.float32] | None, scores: NDArray[np.float32] | None, limit: int
-) -> list[tuple[int, float]]:
-    """Places with the score that orders them."""
-    if scores is None and similarities is not None:
-        return [(place, float(similarities[place])) for place in best(similarities, limit)]
-    if similarities is None and scores is not None:
-        return [(place, float(scores[place])) for place in best(scores, limit, above=0)]
-    fused: dict[int, float] = {}
-    for ranking, above in ((similarities, -np.inf), (scores, 0.0)):
-        if ranking is not None:
-            for rank, place in enumerate(best(ranking, max(_DEPTH, limit), above), 1):
-                fused[place] = fused.get(place, 0.0) + 1 / (_RANK_CONSTANT + rank)
-    return sorted(fused.items(), key=lambda item: (-item[1], item[0]))[:limit]
+def _build(key: tuple[str, int], rows: list[HeldPassage]) -> _Loaded:
+    vectors = np.frombuffer(b"".join(row.vector for row in rows), "<f4").reshape(len(rows), -1 if rows else 0)
+    held = [replace(row, vector=b"") for row in rows]  # the matrix has them
+    return _Loaded(key, held, vectors, LexicalIndex(_told(row.passage) for row in rows))
+
+
+def _told(passage: Passage) -> str:
+    return f"{passage.heading}\n{passage.text}"

@@ -1,7 +1,7 @@
-"""Files read as documents: text, Markdown, HTML, CSV, JSON Lines and source code; encodings are detected and told.
+"""Files read as documents: text, Markdown, HTML, CSV, JSON Lines, source code, PDF and DOCX.
 
-What cannot be read is refused by name and never a crash. Not here: where files come from (``ingestion``). PDF and DOCX
-are known and refused, since nothing here reads them yet.
+Encodings are detected and told. What cannot be read is refused by name and never a crash. Not here: where files come
+from (``ingestion``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from pathlib import PurePath
 from pagoda.core.errors import InvalidRequest, TooLarge
 from pagoda.core.storage.text import storable
 from pagoda.core.types import Json
-from pagoda.logic.retrieval.document import Document
+from pagoda.logic.retrieval.document import Document, Heading
 from pagoda.logic.retrieval.markup import html_text, markdown_headings
+from pagoda.logic.retrieval.office import docx_text, pdf_text
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of one file."""
 
 KINDS = {
+    ".pdf": "pdf",
+    ".docx": "docx",
     **dict.fromkeys((".txt", ".text", ".log", ".rst"), "text"),
     **dict.fromkeys((".md", ".markdown"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
@@ -60,8 +63,14 @@ KINDS = {
 }
 """What a file holds by the ending of its name."""
 
-UNREAD = (".pdf", ".docx", ".doc", ".pptx", ".xlsx", ".odt", ".epub")
+UNREAD = (".doc", ".pptx", ".xlsx", ".odt", ".epub")
 """Endings of documents that people may drop in and that are refused by name."""
+
+_PACKED: dict[str, tuple[bytes, Callable[[str, bytes], tuple[str, str, tuple[Heading, ...]]]]] = {
+    ".pdf": (b"%PDF-", pdf_text),
+    ".docx": (b"PK\x03\x04", docx_text),
+}
+"""Forms that are no text: by their ending, how they begin and what reads them."""
 
 _MAGIC = (
     (b"%PDF-", "a PDF"),
@@ -89,15 +98,20 @@ def read_document(name: str, data: bytes) -> Document:
         raise TooLarge(f"{name} has {len(data)} bytes; {MOST_BYTES} are the most that one document may have.")
     if not data.strip():
         raise InvalidRequest(f"{name} is empty.", code="document_empty")
+    path = PurePath(name)
+    if (packed := _PACKED.get(path.suffix.lower())) is not None and data.startswith(packed[0]):
+        plain, title, headings = packed[1](name, data)
+        kind = path.suffix.lower()[1:]
+        return Document(text=plain, title=title or path.name, kind=kind, encoding="", headings=headings)
     for magic, what in _MAGIC:
         if data.startswith(magic):
             raise InvalidRequest(
-                f"{name} is {what}, which is not read; save it as text, Markdown or HTML.", code="document_unsupported"
+                f"{name} is {what}, which is not read under this name; save it as text, Markdown or HTML.",
+                code="document_unsupported",
             )
-    path = PurePath(name)
-    if path.suffix.lower() in UNREAD:
+    if path.suffix.lower() in (*UNREAD, *_PACKED):
         raise InvalidRequest(
-            f"{name} is not what its ending says, and {path.suffix} is not read; give it its right ending.",
+            f"{name} is not what its ending says; give it its right ending.",
             code="document_mistyped",
         )
     kind = KINDS.get(path.suffix.lower(), "text")

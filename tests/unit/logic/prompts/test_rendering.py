@@ -16,6 +16,9 @@ from tests.unit.logic.prompts.sheets import SENTIMENT
 
 LIBRARY: dict[str, dict[str, Any]] = {
     "answer": {"question": "Q?", "context": "C."},
+    "combine-answers": {"question": "Q?", "answers": "A [1]."},
+    "refine-answer": {"question": "Q?", "so_far": "A [1].", "passages": "[2] P."},
+    "standalone-question": {"question": "Q?", "conversation": "user: P?"},
     "answer-with-sources": {"question": "Q?", "passages": "[1] P."},
     "classify": {"text": "T", "labels": ["a", "b"]},
     "extract": {"text": "T"},

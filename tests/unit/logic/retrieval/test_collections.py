@@ -13,16 +13,23 @@ import pytest_asyncio
 
 from pagoda.application.prompting import open_prompts
 from pagoda.application.retrieving import Retrieval
-from pagoda.core.errors import Conflict, InvalidRequest, ModelError, NotFound
+from pagoda.core.errors import Conflict, Forbidden, InvalidRequest, ModelError, NotFound
 from pagoda.core.settings import Settings
-from pagoda.core.types import Call, Embed, Embeddings
-from pagoda.logic.retrieval.answering import SourcedAnswer, check_citations
-from pagoda.logic.retrieval.collection import Plan
+from pagoda.core.types import Call, Embed, Embeddings, Event, Generation, Tokenize, Tokens
+from pagoda.logic.retrieval.answering import Piece, Said, SourcedAnswer, Sources
+from pagoda.logic.retrieval.collection import Plan, Tags
 from pagoda.logic.retrieval.ingestion import Report
+from pagoda.logic.retrieval.question import Method, Question, Refinement
 from tests.services import Service, fake_model, running
 
 PLAN = Plan(model="fake-embed", limit=80, overlap=10)
 RULES = [
+    {"contains": "Last question: And its colour?", "text": "What colour has the moon?"},
+    {"contains": "Last question: silent", "text": ""},
+    {"contains": "Partial answers:", "text": "Combined [1][3]."},
+    {"contains": "Answer so far:", "text": "Refined [2]."},
+    {"contains": "many parts", "text": "Part [1]."},
+    {"contains": "What colour has the moon?", "text": "Grey [1]."},
     {"contains": "月亮", "text": "文档中没有说明。"},
     {"contains": "moon", "text": "It is far [1]. It is round [9]."},
 ]
@@ -58,7 +65,8 @@ async def take(retrieval: Retrieval, folder: Path, name: str, call: Call = CALL)
 
 async def ask(service: Service, retrieval: Retrieval, name: str, text: str, floor: float = -1) -> SourcedAnswer:
     async with open_prompts(service.platform.settings) as room:
-        return await retrieval.ask((name, text), room.index, CALL, floor=floor)
+        answerer = await retrieval.answerer(room.index, CALL)
+        return await answerer.answer(Question(text=text, collection=name, floor=floor), CALL)
 
 
 async def test_what_is_found_is_exactly_the_characters_of_its_document(retrieval: Retrieval, tmp_path: Path) -> None:
@@ -229,17 +237,163 @@ async def test_no_model_is_asked_where_nothing_is_close(service: Service, retrie
     assert (await ask(service, retrieval, "nothing", "月亮？")).text == "文档中没有说明。"
 
 
+async def test_a_search_can_be_narrowed(retrieval: Retrieval, tmp_path: Path) -> None:
+    collection = await retrieval.book.ensure("blue", "narrowed", PLAN)
+    for year in ("2023", "2024"):
+        tags = Tags(labels={"year": year, "area": "law"})
+        await retrieval.ingestion.take_upload(collection, f"{year}.txt", f"rules of {year}".encode(), CALL, tags)
+    await retrieval.ingestion.take_upload(collection, "a/plain.md", b"# Rules\n\nrules", CALL)
+
+    async def found(**where: tuple[str, ...]) -> list[str]:
+        hits = await retrieval.searcher.search("narrowed", "rules", CALL, refinement=Refinement(where=where))
+        return sorted(hit.passage.source for hit in hits)
+
+    assert await found() == ["2023.txt", "2024.txt", "a/plain.md"]
+    assert await found(year=("2024",)) == ["2024.txt"]
+    assert await found(year=("2023", "2024"), area=("law",)) == ["2023.txt", "2024.txt"]
+    assert await found(kind=("markdown",)) == ["a/plain.md"]
+    assert await found(source=("2023.txt",), year=("2024",)) == []
+    for labels in ({"source": "x"}, {"a b": "x"}, {"a": "x" * 501}):
+        with pytest.raises(InvalidRequest, match="cannot be a label"):
+            Tags(labels=labels)
+
+
+async def test_a_document_can_be_limited_to_some_keys(retrieval: Retrieval) -> None:
+    collection = await retrieval.book.ensure("blue", "limited", PLAN)
+    ours, theirs = (replace(CALL, key_id=key) for key in ("key_ours", "key_theirs"))
+    await retrieval.ingestion.take_upload(collection, "salaries.txt", b"salaries", CALL, Tags(keys=("key_ours",)))
+    await retrieval.ingestion.take_upload(collection, "menu.txt", b"salads", CALL)
+    book = retrieval.book
+    for call, sources in (
+        (ours, ["menu.txt", "salaries.txt"]),
+        (theirs, ["menu.txt"]),
+        (CALL, ["menu.txt", "salaries.txt"]),
+    ):
+        assert [row.source for row in await book.documents(collection, call.key_id)] == sources
+        hits = await retrieval.searcher.search("limited", "salaries salads", call, mode="lexical")
+        assert sorted(hit.passage.source for hit in hits) == sources
+    hidden = next(row for row in await book.documents(collection) if row.source == "salaries.txt")
+    assert await book.text(collection, hidden.id, "key_ours") == "salaries"
+    with pytest.raises(NotFound):
+        await book.text(collection, hidden.id, "key_theirs")
+    with pytest.raises(Forbidden):
+        await retrieval.ingestion.take_upload(collection, "salaries.txt", b"mine now", theirs)
+    await book.tag(collection, "salaries.txt", Tags())
+    assert await retrieval.searcher.search("limited", "salaries", theirs, mode="lexical")
+
+
+async def test_labels_stay_until_others_are_given(retrieval: Retrieval) -> None:
+    collection = await retrieval.book.ensure("blue", "labelled", PLAN)
+    first = Tags(labels={"a": "1"})
+    for data, tags, said, embedded in (
+        (b"one", first, first, 1),
+        (b"two", None, first, 1),
+        (b"two", Tags(), Tags(), 0),
+    ):
+        report = await retrieval.ingestion.take_upload(collection, "x.txt", data, CALL, tags)
+        [row] = await retrieval.book.documents(collection)
+        assert (row.tags, report.chunks) == (said, embedded)
+
+
+async def test_a_renamed_file_is_not_embedded_again(retrieval: Retrieval, tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("apples", encoding="utf-8")
+    (tmp_path / "other.txt").write_text("pears", encoding="utf-8")
+    await take(retrieval, tmp_path, "renamed")
+    before = await retrieval.book.documents(await retrieval.book.get("blue", "renamed"))
+    (tmp_path / "old.txt").rename(tmp_path / "new.txt")
+    (tmp_path / "copy.txt").write_text("pears", encoding="utf-8")
+    report = await take(retrieval, tmp_path, "renamed")
+    assert report.renamed == [(str(tmp_path / "old.txt"), str(tmp_path / "new.txt"))]
+    assert (report.chunks, report.removed, report.added) == (1, [], [str(tmp_path / "copy.txt")]), (
+        "a copy is no renaming"
+    )
+    after = await retrieval.book.documents(await retrieval.book.get("blue", "renamed"))
+    assert {row.id for row in before} < {row.id for row in after}
+    [hit] = await retrieval.searcher.search("renamed", "apples", CALL, mode="lexical")
+    assert (hit.passage.source, hit.passage.title) == (str(tmp_path / "new.txt"), "new.txt")
+
+
 @pytest.mark.parametrize(
-    ("text", "checked", "numbers", "removed"),
-    [
-        ("A [1]. B [2].", "A [1]. B [2].", (1, 2), 0),
-        ("A [1, 2] and [3].", "A [1][2] and.", (1, 2), 1),
-        ("甲【2】，乙［7］。", "甲[2]，乙。", (2,), 1),
-        ("A [0] [x] [2024] a[1]", "A [x] a[1]", (1,), 2),
-        ("nothing", "nothing", (), 0),
-    ],
+    "name", ["../up.txt", "/etc/passwd", "a/../../b", "", ".", "x" * 501, "a\nb.txt", "..\\up.txt"]
 )
-async def test_citations_that_do_not_exist_are_removed_and_counted(
-    text: str, checked: str, numbers: tuple[int, ...], removed: int
+async def test_a_name_that_leads_elsewhere_is_refused(retrieval: Retrieval, name: str) -> None:
+    collection = await retrieval.book.ensure("blue", "uploads", PLAN)
+    with pytest.raises(InvalidRequest, match="no name for a document"):
+        await retrieval.ingestion.take_upload(collection, name, b"text", CALL)
+
+
+async def answered(retrieval: Retrieval, service: Service, question: Question) -> list[Said]:
+    async with open_prompts(service.platform.settings) as room:
+        answerer = await retrieval.answerer(room.index, CALL)
+        return [each async for each in answerer.stream(question, CALL)]
+
+
+async def test_an_answer_can_be_quoted_without_a_model(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
+    text = "Keys open doors. A revoked key opens nothing; the moon is far away. Doors are heavy. 门很重。"
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    await take(retrieval, tmp_path, "quoted")
+    before = service.platform.telemetry.expose()
+    question = Question(text="revoked key", collection="quoted", floor=-1, method="quote")
+    answer = (await answered(retrieval, service, question))[-1]
+    assert isinstance(answer, SourcedAnswer)
+    assert (answer.outcome, answer.model, answer.removed) == ("answered", None, 0)
+    assert 1 <= len(answer.citations) <= 3
+    for citation in answer.citations:
+        assert citation.passage.text == text[citation.passage.start : citation.passage.end]
+        assert f"{citation.passage.text} [{citation.number}]" in answer.text
+    assert "A revoked key opens nothing; the moon is far away. [" in answer.text
+    after = service.platform.telemetry.expose()
+    asked = [line for line in after.splitlines() if b'model="fake-chat"' in line]
+    assert asked == [line for line in before.splitlines() if b'model="fake-chat"' in line]
+
+
+async def test_a_follow_up_question_is_rewritten(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
+    (tmp_path / "guide.md").write_text(GUIDE, encoding="utf-8")
+    await take(retrieval, tmp_path, "followed")
+    history = ({"role": "user", "content": "How far is the moon?"}, {"role": "assistant", "content": "Far [1]."})
+    question = Question(text="And its colour?", collection="followed", floor=-1, history=history)
+    sources, *pieces, answer = await answered(retrieval, service, question)
+    assert isinstance(sources, Sources)
+    assert isinstance(answer, SourcedAnswer)
+    assert sources.query == answer.query == "What colour has the moon?"
+    assert answer.text == "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == "Grey [1]."
+    silent = replace(question, text="silent")
+    assert (await answered(retrieval, service, silent))[0].query == "silent", "as it is, where nothing came of it"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "asked", "shown"),
+    [("stuff", "Part [1].", 1, 2), ("refine", "Refined [2].", 3, 5), ("map-reduce", "Combined [1][3].", 4, 5)],
+)
+async def test_passages_that_do_not_fit_are_shown_part_by_part(
+    service: Service, tmp_path: Path, method: Method, text: str, asked: int, shown: int
 ) -> None:
-    assert check_citations(text, 2) == (checked, numbers, removed)
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text(f"{number} many parts " + "word " * 12, encoding="utf-8")
+    platform = service.platform
+    door: Any = Narrow(service, characters=580)
+    retrieval = Retrieval(platform.settings, platform.records, lambda: door)
+    await take(retrieval, tmp_path, f"parts-{method}")
+    question = Question(text="many parts?", collection=f"parts-{method}", floor=-1, method=method)
+    answer = (await answered(retrieval, service, question))[-1]
+    assert isinstance(answer, SourcedAnswer)
+    assert (answer.text, len(answer.passages)) == (text, shown)
+    assert door.asked == asked
+
+
+class Narrow:
+    """A door to a model whose context holds so many characters; the stand-in for an answer to refine weighs nothing."""
+
+    def __init__(self, service: Service, characters: int) -> None:
+        self._door, self._characters, self.asked = service.platform.inference, characters, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._door, name)
+
+    async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
+        length = sum(len(str(message["content"]).replace("answer ", "")) for message in request.messages or ())
+        return Tokens(model=request.model, ids=tuple(range(length)), context=self._characters + 256)
+
+    def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+        self.asked += 1
+        return self._door.complete(request, call)

@@ -56,7 +56,8 @@ function* pieces(chunk, requestId) {
   if (chunk.usage) yield { usage: chunk.usage };
 }
 
-function parse(data, requestId) {
+/** The payload of a frame. */
+export function parse(data, requestId) {
   try {
     return JSON.parse(data);
   } catch {
@@ -65,7 +66,7 @@ function parse(data, requestId) {
 }
 
 /** A connection that breaks in mid-stream is an error like any other; one that the user stopped is not. */
-async function* guarded(source, signal, requestId) {
+export async function* guarded(source, signal, requestId) {
   try {
     yield* source;
   } catch (error) {
@@ -74,7 +75,8 @@ async function* guarded(source, signal, requestId) {
   }
 }
 
-async function call(path, options) {
+/** A response that is not an error; its headers carry the key. */
+export async function call(path, options) {
   const key = keyring.get();
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   let response;

@@ -4,9 +4,12 @@ import { fillAnswer, requestFor } from "./answering.js";
 import { ApiError } from "./api.js";
 import { Composer } from "./composer.js";
 import { Conversations, MOST_CONVERSATIONS, NO_SETTINGS, newId } from "./conversations.js";
-import { askKey, askText, confirmAction, showKeys } from "./dialogs.js";
+import { askText, confirmAction, showKeys } from "./dialogs.js";
 import { byId, el } from "./dom.js";
-import { language, onLanguage, setLanguage, startWords, t } from "./i18n.js";
+import { errorText, isAboutKey } from "./errors.js";
+import { onLanguage, startWords, t } from "./i18n.js";
+import { askForKey } from "./keys.js";
+import { startLanguage } from "./language.js";
 import { openMenu } from "./menu.js";
 import { ModelChoice } from "./models.js";
 import { announce, banner, toast } from "./notices.js";
@@ -15,7 +18,7 @@ import { SettingsPanel } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { keyring, preferences } from "./storage.js";
 import { startTheme } from "./theme.js";
-import { Thread, errorText } from "./thread.js";
+import { Thread } from "./thread.js";
 import { download, fileName, fromJson, mergeInto, toJson, toMarkdown } from "./transfer.js";
 
 /** How often a growing answer is kept, milliseconds; closing the page keeps it as well. */
@@ -162,7 +165,7 @@ function finish(conversation, message) {
   sidebar.draw();
   if (message.error) announce(`${t("error.title")}: ${errorText(message.error)}`);
   else announce(message.stopped ? t("message.stopped") : t("announce.answer", { text: thread.spoken(message) }));
-  if (message.error && isAboutKey(message.error)) askForKey(message.error, () => retryAfterKey(conversation, message));
+  if (message.error && isAboutKey(message.error)) askForKey(message.error, loadModels, () => retryAfterKey(conversation, message));
   else refreshModels();
 }
 
@@ -170,37 +173,9 @@ function retryAfterKey(conversation, message) {
   if (conversation === current) regenerate(message);
 }
 
-/** Ask for a key until the server takes it, then go on; `error` is its refusal, if that is why. */
-async function askForKey(error, then) {
-  if (byId("dialog").open) return;
-  let refused = error;
-  do {
-    const given = await askKey(refused ? keyText(refused) : "");
-    if (!given) return;
-    keyring.set(given.key, given.remember);
-    refused = await loadModels();
-  } while (refused && isAboutKey(refused));
-  then();
-}
-
-const isAboutKey = (error) => error.status === 401 || error.code === "too_many_attempts";
-
-/** Why a key is asked for, in the reader's language; what the page does not know the server says itself. */
-function keyText(error) {
-  const known = {
-    missing_api_key: "key.needed",
-    invalid_api_key: "key.wrong",
-    key_revoked: "key.revoked",
-    key_expired: "key.expired",
-    key_rotated: "key.rotated",
-    too_many_attempts: "key.slow",
-  }[error.code];
-  return known ? t(known) : error.message;
-}
-
 async function refreshModels() {
   const error = await loadModels();
-  if (error && isAboutKey(error)) askForKey(error, () => {});
+  if (error && isAboutKey(error)) askForKey(error, loadModels, () => {});
 }
 
 /** Learn which models there are, or give the error; a page that cannot is still good for reading and exporting. */
@@ -238,7 +213,7 @@ function dataMenu(button) {
     ...(some ? [{ label: t("export.all_json"), run: () => exportAs("json", all, "pagoda-conversations") }] : []),
     ...(some ? [{ label: t("export.all_markdown"), run: () => exportAs("md", all, "pagoda-conversations") }] : []),
     null,
-    ...(keyring.get() ? [{ label: t("key.forget"), run: forgetKey }] : [{ label: t("key.enter"), run: () => askForKey(null, () => {}) }]),
+    ...(keyring.get() ? [{ label: t("key.forget"), run: forgetKey }] : [{ label: t("key.enter"), run: () => askForKey(null, loadModels, () => {}) }]),
     ...(some ? [{ label: t("conversations.delete_all"), danger: true, run: removeAll }] : []),
   ]);
 }
@@ -319,11 +294,7 @@ function run(event, action) {
   action();
 }
 
-function drawLanguage() {
-  const other = language() === "zh" ? "en" : "zh";
-  byId("language").textContent = other === "zh" ? "中文" : "English";
-  byId("language").lang = other;
-  byId("language").dataset.next = other;
+function drawSuggestions() {
   byId("suggestions").replaceChildren(
     ...SUGGESTIONS.map((key) => el("button", { type: "button", onclick: () => suggest(t(key)) }, t(key))),
   );
@@ -341,7 +312,6 @@ function listen() {
   byId("import-file").addEventListener("change", (event) => importFiles(event.target));
   byId("shortcuts").addEventListener("click", shortcutList);
   byId("to-bottom").addEventListener("click", () => scroll.pin());
-  byId("language").addEventListener("click", (event) => setLanguage(event.currentTarget.dataset.next));
   document.addEventListener("keydown", onKey);
   window.addEventListener("beforeunload", () => {
     leaving = true;
@@ -357,7 +327,7 @@ function listen() {
     if (id === current.id && !running.has(id) && store.get(id)) show(store.get(id));
   });
   onLanguage(() => {
-    drawLanguage();
+    drawSuggestions();
     thread.show(current);
     drawHead();
   });
@@ -365,6 +335,7 @@ function listen() {
 
 listen();
 startTheme(byId("theme"));
-drawLanguage();
+startLanguage(byId("language"));
+drawSuggestions();
 open(preferences.get("current"));
 refreshModels();

@@ -1,6 +1,7 @@
-// The list of conversations, and on narrow screens the drawer it lives in.
+// The list of conversations.
 
 import { byId, el, icon } from "./dom.js";
+import { Drawer } from "./drawer.js";
 import { onLanguage, t } from "./i18n.js";
 
 const DAY = 86_400_000;
@@ -11,7 +12,7 @@ export class Sidebar {
   #current = null;
   #busy = () => false;
   #queued = false;
-  #narrow = window.matchMedia("(max-width: 820px)");
+  #drawer = new Drawer();
 
   /** `actions`: { open(id), menu(button, conversation), isBusy(id) }. */
   constructor(store, actions) {
@@ -20,32 +21,17 @@ export class Sidebar {
     this.#busy = actions.isBusy;
     store.addEventListener("list", () => this.draw());
     byId("search").addEventListener("input", () => this.draw());
-    byId("sidebar-open").addEventListener("click", () => this.#slide(true));
-    byId("sidebar-close").addEventListener("click", () => this.#slide(false));
-    byId("backdrop").addEventListener("click", () => this.#slide(false));
-    byId("sidebar").addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.isDrawerOpen()) {
-        event.stopPropagation();
-        this.#slide(false);
-      }
-    });
-    this.#narrow.addEventListener("change", () => this.#slide(false));
     onLanguage(() => this.draw());
-    this.#slide(false);
   }
 
   setCurrent(id) {
     this.#current = id;
-    if (this.isDrawerOpen()) this.#slide(false);
+    if (this.#drawer.isOpen()) this.#drawer.slide(false);
     this.draw();
   }
 
-  isDrawerOpen() {
-    return document.body.classList.contains("drawer-open");
-  }
-
   focusSearch() {
-    this.#slide(true);
+    this.#drawer.slide(true);
     byId("search").focus();
   }
 
@@ -95,17 +81,6 @@ export class Sidebar {
     const more = el("button", { type: "button", class: "icon", "data-key": `more-${id}`, "aria-label": label, "aria-haspopup": "menu" }, icon("more"));
     more.addEventListener("click", () => this.#actions.menu(more, conversation));
     return el("li", { class: isCurrent ? "current" : null }, open, more);
-  }
-
-  #slide(open) {
-    const narrow = this.#narrow.matches;
-    const shown = narrow && open;
-    const was = this.isDrawerOpen();
-    document.body.classList.toggle("drawer-open", shown);
-    byId("sidebar").inert = narrow && !open;
-    byId("sidebar-open").setAttribute("aria-expanded", String(shown));
-    if (shown) byId("new-chat").focus();
-    else if (was) byId("sidebar-open").focus();
   }
 }
 

@@ -3,6 +3,7 @@
 import { copyButton } from "./clipboard.js";
 import { decorate } from "./code.js";
 import { byId, el, icon } from "./dom.js";
+import { errorText } from "./errors.js";
 import { t } from "./i18n.js";
 import { MarkdownView } from "./markdown.js";
 import { endNote, statParts } from "./statistics.js";
@@ -210,12 +211,6 @@ function toolButton(drawing, label, onclick, extra = "") {
 }
 
 /** What went wrong, in the server's words if it sent some. */
-export function errorText(error) {
-  const known = { unreachable: "error.unreachable", stream_cut: "error.cut", bad_frame: "error.frame", unfinished: "error.unfinished" }[error.code];
-  if (known) return t(known);
-  return error.message || t("error.status", { status: error.status });
-}
-
 function errorBox(error) {
   const box = el("div", { class: "error", role: "group", "aria-label": t("error.title") }, el("p", {}, errorText(error)));
   const id = error.requestId;

@@ -1,0 +1,84 @@
+// Questions and their answers on the knowledge page: citations are buttons that open what they stand for.
+
+import { byId, el } from "./dom.js";
+import { errorText } from "./errors.js";
+import { t } from "./i18n.js";
+
+const CITATION = /\[(\d+)\]/g;
+
+export class Answers {
+  #place = byId("thread");
+  #open;
+
+  /** `open(passage)` is called when a citation or source is chosen. */
+  constructor(open) {
+    this.#open = open;
+  }
+
+  clear() {
+    this.#place.replaceChildren();
+  }
+
+  /** A question with room for its answer: `{ piece(text), done(answer), fail(error), stopped() }`. */
+  add(question) {
+    const text = el("div", { class: "answer-text prose" });
+    const rest = el("div", {});
+    const article = el("article", { class: "message answer waiting", "aria-busy": "true" }, text, rest);
+    this.#place.append(el("article", { class: "message question" }, el("div", { class: "bubble plain-text" }, question)), article);
+    article.scrollIntoView({ block: "end" });
+    const end = () => {
+      article.classList.remove("waiting");
+      article.removeAttribute("aria-busy");
+      article.scrollIntoView({ block: "nearest" });
+    };
+    return {
+      piece: (more) => {
+        article.classList.remove("waiting");
+        text.append(more);
+      },
+      done: (answer) => {
+        text.replaceChildren(...this.#cited(answer));
+        rest.replaceChildren(...this.#sources(answer, question));
+        end();
+      },
+      fail: (error) => {
+        rest.replaceChildren(el("div", { class: "error", role: "group", "aria-label": t("error.title") }, el("p", {}, errorText(error))));
+        end();
+      },
+      stopped: () => {
+        rest.replaceChildren(el("p", { class: "end-note" }, t("message.stopped")));
+        end();
+      },
+    };
+  }
+
+  #cited({ answer, citations }) {
+    const parts = [];
+    let from = 0;
+    for (const found of answer.matchAll(CITATION)) {
+      const passage = citations.find(({ number }) => number === Number(found[1]));
+      if (!passage) continue;
+      parts.push(answer.slice(from, found.index), this.#button("cite", passage, [found[1]]));
+      from = found.index + found[0].length;
+    }
+    return [...parts, answer.slice(from)];
+  }
+
+  #sources({ outcome, citations, passages = [], query }, question) {
+    const parts = query === question ? [] : [el("p", { class: "note" }, t("knowledge.searched", { query }))];
+    const shown = citations.length ? citations : passages;
+    if (!shown.length) return parts;
+    const title = citations.length ? "knowledge.sources" : outcome === "answered" ? "knowledge.uncited" : "knowledge.nearest";
+    const rows = shown.map((passage) => {
+      const where = el("span", { class: "where" }, passage.title, el("br"), el("small", {}, passage.heading || passage.source));
+      return el("li", {}, this.#button("", passage, [el("span", { class: "number" }, `[${passage.number}]`), where]));
+    });
+    return [...parts, el("p", { class: "sources-title" }, t(title)), el("ol", { class: "sources" }, ...rows)];
+  }
+
+  #button(kind, passage, inside) {
+    const label = t("knowledge.open", { number: passage.number, title: passage.title });
+    const attributes = { type: "button", class: kind || null, "aria-label": label, title: label };
+    return el("button", { ...attributes, onclick: () => this.#open(passage) }, ...inside);
+  }
+}

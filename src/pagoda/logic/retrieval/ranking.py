@@ -1,0 +1,70 @@
+"""How rankings become one: fusion of meaning and words, and diversity. NumPy alone; a place is a passage's number."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagoda.logic.retrieval.lexical import best
+
+Ranked: TypeAlias = list[tuple[int, float]]
+"""Places, best first, each with the score that orders them."""
+
+_WORDS = 1.0
+"""What sharing the most words is worth, in standard deviations of the cosine. Chosen on one half of two public sets
+(``benchmarks/retrieval.py``): where few passages are near in meaning they stand out by more than this, and decide."""
+
+
+def rank(
+    similarities: NDArray[np.float32] | None,
+    scores: NDArray[np.float32] | None,
+    limit: int,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Ranked:
+    """The best of those ``allowed``, by cosine ``similarities``, by ``scores`` of words, or by both fused."""
+    if allowed is not None:
+        similarities = None if similarities is None else np.where(allowed, similarities, -np.inf)
+        scores = None if scores is None else np.where(allowed, scores, 0)
+    if scores is None and similarities is not None:
+        return [(place, float(similarities[place])) for place in best(similarities, limit, above=-np.inf)]
+    if similarities is None and scores is not None:
+        return [(place, float(scores[place])) for place in best(scores, limit, above=0)]
+    if similarities is None or scores is None:
+        raise ValueError("there is nothing to rank by")
+    fused = _fused(similarities, scores, allowed)
+    return [(place, float(fused[place])) for place in best(fused, limit, above=-np.inf)]
+
+
+def _fused(
+    similarities: NDArray[np.float32], scores: NDArray[np.float32], allowed: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """A convex combination of both (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval",
+    2023), up to a factor: the cosine in standard deviations over its mean, the words' score as a share of the best.
+    """
+    among = similarities if allowed is None else similarities[allowed]
+    spread, most = float(among.std()), float(scores.max(initial=0.0))
+    meaning: NDArray[np.float32] = (similarities - among.mean()) / (spread or 1.0)
+    return meaning + _WORDS * scores / (most or 1.0)
+
+
+def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, limit: int) -> Ranked:
+    """Maximal marginal relevance (Carbonell and Goldstein, 1998): each next one weighs what it adds.
+
+    Relevance is the score scaled to 0 to 1 among the candidates; likeness to what is chosen is the cosine.
+    """
+    if not ranked:
+        return []
+    score = np.asarray([score for _, score in ranked])
+    span = float(score.max() - score.min())
+    relevance = (score - score.min()) / span if span else np.ones(len(ranked))
+    rows = vectors[[place for place, _ in ranked]]
+    likeness = rows @ rows.T
+    chosen: list[int] = []
+    left = list(range(len(ranked)))
+    while left and len(chosen) < limit:
+        nearest = likeness[np.ix_(left, chosen)].max(axis=1) if chosen else np.zeros(len(left))
+        worth = (1 - diversity) * relevance[left] - diversity * nearest
+        chosen.append(left.pop(int(worth.argmax())))
+    return [ranked[number] for number in chosen]

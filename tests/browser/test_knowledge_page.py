@@ -1,0 +1,152 @@
+"""The knowledge page before the real application: documents sent, asked, and the cited passage seen where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import FilePayload, Page, expect
+
+from pagoda.core.settings import Settings
+from tests.services import Service, fake_model, running
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+GUIDE = (
+    "# Guide\n\n" + "Words before. 🙂 " * 40 + "\n\n## Moon\n\nThe moon is far away. 月亮很远。\n\n" + "After. " * 40
+)
+MODELS = (
+    fake_model(
+        "scripted",
+        rules=[
+            {"contains": "Last question: And its colour?", "text": "Which colour has the moon?"},
+            {"contains": "slow", "token_seconds": 0.05, "text": "word " * 200},
+            {"contains": "<img", "text": "<img src=x onerror='window.hacked=1'> [1]"},
+        ],
+        text="The moon is far [1]. It is round [9].",
+    ),
+    fake_model("vectors", task="embedding"),
+)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def service(settings: Settings) -> AsyncIterator[Service]:
+    async with running(settings, MODELS) as started:
+        yield started
+
+
+def file(name: str, text: str) -> FilePayload:
+    return {"name": name, "mimeType": "text/plain", "buffer": text.encode()}
+
+
+async def with_documents(page: Page, service: Service, *files: FilePayload) -> None:
+    await page.goto(service.url + "/knowledge")
+    await page.get_by_role("button", name="New collection").click()
+    await page.get_by_label(re.compile("^Name")).fill("guide")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.locator("#title")).to_have_text("guide")
+    await page.locator("#files").set_input_files(list(files))
+    await expect(page.locator("#documents li")).to_have_count(sum(bool(each["buffer"]) for each in files))
+    await page.get_by_label("Quote only").uncheck()
+
+
+async def ask(page: Page, text: str) -> None:
+    await page.get_by_label("Question", exact=True).fill(text)
+    await page.keyboard.press("Enter")
+
+
+async def lower_the_floor(page: Page) -> None:
+    """Vectors of scripted models are near nothing: let every passage be near enough."""
+
+    async def changed(route) -> None:  # type: ignore[no-untyped-def]
+        body = route.request.post_data_json
+        await route.continue_(post_data={**body, "floor": -1})
+
+    await page.route("**/api/v1/rag/ask", changed)
+
+
+async def test_a_citation_opens_the_passage_where_it_stands(page: Page, service: Service) -> None:
+    await lower_the_floor(page)
+    await with_documents(page, service, file("guide.md", GUIDE), file("空.txt", ""))
+    await expect(page.locator(".toast.bad")).to_contain_text("is empty")
+    await ask(page, "How far is the moon?")
+    answer = page.locator("article.answer")
+    await expect(answer.locator(".answer-text")).to_have_text("The moon is far 1. It is round.")
+    cite = answer.locator(".cite")
+    await expect(cite).to_have_count(1)
+    await cite.click()
+    marked = page.locator("#reader mark")
+    await expect(marked).to_contain_text("The moon is far away. 月亮很远。")
+    await expect(marked).to_be_in_viewport()
+    await expect(page.locator("#reader-title")).to_have_text("Guide")
+    start, end = re.search(r"/(\d+)-(\d+)$", page.url).groups()  # type: ignore[union-attr]
+    assert await marked.text_content() == GUIDE[int(start) : int(end)], "characters, not JavaScript's half ones"
+    await page.reload()
+    await expect(marked, "the address says what was open").to_contain_text("The moon is far away.")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#reader")).to_be_hidden()
+
+
+async def test_sentences_are_quoted_without_a_model(page: Page, service: Service) -> None:
+    await lower_the_floor(page)
+    await with_documents(page, service, file("moon.txt", "The moon is far away.\n\n---\n"))
+    await page.get_by_label("Quote only").check()
+    await expect(page.locator("#model")).to_be_hidden()
+    await ask(page, "How far is the moon?")
+    await expect(page.locator(".answer-text")).to_contain_text("The moon is far away. ")
+    await page.locator(".cite").first.click()
+    await expect(page.locator("#reader mark")).to_have_text("The moon is far away.")
+
+
+async def test_a_follow_up_shows_what_was_searched_for(page: Page, service: Service) -> None:
+    await lower_the_floor(page)
+    await with_documents(page, service, file("guide.md", GUIDE))
+    await ask(page, "How far is the moon?")
+    await expect(page.locator(".answer-text")).to_contain_text("far")
+    await ask(page, "And its colour?")
+    await expect(page.locator("article.answer").last).to_contain_text("Searched for: Which colour has the moon?")
+
+
+async def test_what_is_deleted_is_gone_and_said_so(page: Page, service: Service) -> None:
+    await lower_the_floor(page)
+    await with_documents(page, service, file("guide.md", GUIDE))
+    await ask(page, "How far is the moon?")
+    await expect(page.locator(".cite")).to_be_visible()
+    await page.get_by_role("button", name="Delete “Guide”", exact=True).click()
+    await page.locator("dialog").get_by_role("button", name="Delete").click()
+    await expect(page.locator("#documents li")).to_have_count(0)
+    await page.locator(".cite").click()
+    await expect(page.locator("#reader-place")).to_contain_text("has been deleted")
+
+
+async def test_what_a_model_writes_is_text(page: Page, service: Service) -> None:
+    await lower_the_floor(page)
+    await with_documents(page, service, file("<img>.html", "<p>moon <script>window.hacked=2</script><img src=x></p>"))
+    await ask(page, "<img src=x onerror='window.hacked=3'>")
+    await expect(page.locator(".answer-text")).to_contain_text("<img src=x")
+    assert await page.evaluate("window.hacked") is None
+    assert await page.locator("article img").count() == 0
+
+
+async def test_stop_and_where_nothing_is_close(page: Page, service: Service) -> None:
+    await with_documents(page, service, file("guide.md", GUIDE))
+    await ask(page, "How far is the moon?")
+    await expect(page.locator("article.answer")).to_contain_text("The documents do not say.")
+    await expect(page.locator("article.answer")).to_contain_text("What came nearest")
+    await lower_the_floor(page)
+    await page.get_by_role("button", name="Start over").click()
+    await ask(page, "slow")
+    await expect(page.locator(".answer-text")).to_contain_text("word word")
+    await page.get_by_role("button", name="Stop answering").click()
+    await expect(page.locator("article.answer")).to_contain_text("Stopped.")
+
+
+async def test_it_speaks_chinese_and_fits_a_phone(page: Page, service: Service) -> None:
+    await page.set_viewport_size({"width": 390, "height": 800})
+    await page.goto(service.url + "/knowledge")
+    await page.get_by_role("button", name="Open").first.click()
+    await page.get_by_role("button", name="中文").click()
+    await expect(page.get_by_role("button", name="新建文档集")).to_be_visible()
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
