@@ -27,6 +27,8 @@ NAMES = (
     "prompt_comparison",
     "experiments",
     "retrieval",
+    "training.padding",
+    "training.sst2",
 )
 
 

@@ -38,6 +38,9 @@ READS_ENVIRONMENT = {
     "application/improving.py": "hands it to a service process that a run may start",
     "application/optimizing.py": "PromptOptimizer is a program's command line",
     "application/evaluating.py": "hands it to a service process that a run may start",
+    "cli/data.py": "hands it to a service process that augmentation may start",
+    "model/training/launching.py": "says to OpenMP, before it is loaded, how threads wait",
+    "model/training/distributed.py": "is the command line of a process that torchrun starts",
     "model/engines/vllm_key.py": "runs inside vLLM's server, which can be told a secret in no other way",
     "service/process.py": "passes it on to engine processes",
 }

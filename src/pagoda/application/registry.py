@@ -19,4 +19,6 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "export": "pagoda.application.exporting:run_export",
         "improvement": "pagoda.application.improving:run_improvement",
         "quantisation": "pagoda.application.quantizing:run_quantisation",
+        "sft": "pagoda.model.training.launching:run_sft",
+        "tune": "pagoda.application.searching:run_tune",
     }

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
 
 
-def add_settings_flag(parser: argparse.ArgumentParser) -> None:
+ANY_SETTING = "any setting, for example engines.threads=4"
+
+
+def add_settings_flag(parser: argparse.ArgumentParser, help_: str = ANY_SETTING) -> None:
     """``--set key=value`` for any setting, as in pagoda.toml."""
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, for example engines.threads=4"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=help_)
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,13 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
-def command_group(commands: Any, name: str, *, help_: str, about: str, example: str) -> AddCommand:
-    """Add a group of commands. What comes back adds one: its name, what runs it, what it does, and an example of it."""
+def command_group(
+    commands: Any, name: str, *, help_: str, about: str, example: str, sets: str = ANY_SETTING
+) -> AddCommand:
+    """Add a group of commands. What comes back adds one: its name, what runs it, what it does, and an example of it.
+
+    ``sets`` says what ``--set`` changes.
+    """
     group = commands.add_parser(name, help=help_, description=about, epilog=f"example: pagoda {name} {example}")
     words = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -39,7 +45,7 @@ def command_group(commands: Any, name: str, *, help_: str, about: str, example: 
             word, help=does, description=does[0].upper() + does[1:] + ".", epilog=f"example: pagoda {name} {example}"
         )
         add_json_flag(parser)
-        add_settings_flag(parser)
+        add_settings_flag(parser, sets)
         parser.set_defaults(run=run)
         return parser
 

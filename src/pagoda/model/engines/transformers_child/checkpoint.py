@@ -7,13 +7,20 @@ run only for a model whose entry says so.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from pagoda.core.errors import StoreError, Unavailable
@@ -28,11 +35,11 @@ class Checkpoint:
     path: Path
 
 
-def resolve_device(wanted: str) -> str:
-    """``auto`` as what is there; raises ``Unavailable`` when CUDA is asked for and absent."""
+def resolve_device(wanted: str, key: str = "engines.device") -> str:
+    """``auto`` as what is there; raises ``Unavailable`` when CUDA is asked for (by ``key``) and absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise Unavailable(
-            "engines.device is cuda, but torch sees no CUDA device; install a CUDA build of torch or set it to cpu",
+            f"{key} is cuda, but torch sees no CUDA device; install a CUDA build of torch or set it to cpu",
             retryable=False,
         )
     if wanted == "auto":
@@ -48,12 +55,28 @@ def resolve_dtype(wanted: str, device: str) -> torch.dtype:
     return dtype
 
 
-def load_checkpoint(path: Path, *, embeds: bool, device: str, dtype: torch.dtype, trust: bool) -> Checkpoint:
-    """Load model and tokenizer. Raises ``StoreError`` or ``Unavailable`` with the reason in a sentence's part."""
+def load_checkpoint(
+    path: Path,
+    *,
+    embeds: bool,
+    device: str,
+    dtype: torch.dtype,
+    trust: bool,
+    labels: Sequence[str] = (),
+    **loading: Any,
+) -> Checkpoint:
+    """Load model and tokenizer. Raises ``StoreError`` or ``Unavailable`` with the reason in a sentence's part.
+
+    With ``labels`` the model has a head that tells these apart, new where the checkpoint has none. ``loading`` goes to
+    transformers.
+    """
     _check(path, trust)
-    auto = AutoModel if embeds else AutoModelForCausalLM
+    auto = AutoModel if embeds else AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=trust)
+        if labels:
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: place for place, label in enumerate(labels)}
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust)
         model, report = auto.from_pretrained(
             path,
@@ -63,6 +86,7 @@ def load_checkpoint(path: Path, *, embeds: bool, device: str, dtype: torch.dtype
             use_safetensors=True,
             trust_remote_code=trust,
             output_loading_info=True,
+            **loading,
         )
     except SafetensorError as error:
         raise StoreError(f"its safetensors weights are corrupt ({error})", code="broken_file") from error
@@ -71,9 +95,11 @@ def load_checkpoint(path: Path, *, embeds: bool, device: str, dtype: torch.dtype
     if not tokenizer.is_fast:
         raise Unavailable("its tokenizer has no tokenizer.json; only those are read", retryable=False)
     missing = sorted(report["missing_keys"])
-    if missing and not (embeds and all("pooler" in name for name in missing)):
+    spared = ("pooler",) if embeds else ("score", "classifier") if labels else ()
+    if not all(any(part in name for part in spared) for name in missing):
         raise StoreError(f"its weights lack {missing[0]} ({len(missing)} tensors are missing)", code="broken_file")
-    return Checkpoint(model.to(device).eval(), tokenizer, path)
+    placed = model if "device_map" in loading else model.to(device)
+    return Checkpoint(placed.eval(), tokenizer, path)
 
 
 def _check(path: Path, trust: bool) -> None:

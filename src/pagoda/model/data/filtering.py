@@ -1,0 +1,80 @@
+"""Rows taken out of a set, each with its reason; what stays is as it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pagoda.core.errors import InvalidRequest
+from pagoda.model.data.quality import language_of
+from pagoda.model.data.reading import DataSet
+from pagoda.model.data.report import REMOVING, Finding, check
+from pagoda.model.data.rows import Row
+
+REASONS = (*REMOVING, "personal", "language", "too_short", "too_long")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a row must be to stay."""
+
+    remove: Collection[str] = REMOVING
+    """Reasons of ``report`` that remove a row."""
+    least: int = 0
+    """Characters."""
+    most: int = 0
+    """Characters; 0: any."""
+    languages: Collection[str] = ()
+    """As ``language_of`` names them; none: any."""
+    threshold: float = 0.8
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.remove) - set(REASONS)):
+            raise InvalidRequest(f"There is no reason {unknown[0]!r} to remove a row; there are {', '.join(REASONS)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What stays, and what was removed with the reason that came first."""
+
+    kept: tuple[Row, ...]
+    removed: tuple[Mapping[str, Any], ...]
+    reasons: dict[str, int]
+
+
+def filter_rows(data: DataSet, wanted: Wanted, *, against: DataSet | None = None) -> Filtered:
+    """Take out what is not wanted."""
+    report = check(data, against=against, threshold=wanted.threshold)
+    first: dict[int, Finding] = {}
+    for finding in report.findings:
+        if finding.reason in wanted.remove:
+            first.setdefault(finding.row, finding)
+    contents: dict[int, Any] = {each.number: each.content for each in data.refused}
+    kept = []
+    for row in data.rows:
+        fault = first.get(row.number) or _unwanted(row, wanted)
+        if fault is None:
+            kept.append(row)
+        else:
+            first[row.number] = fault
+            contents[row.number] = dict(row.content)
+    for each in data.refused:  # what could not be read cannot stay, whatever is asked for
+        first.setdefault(each.number, Finding(each.number, each.reason, each.why))
+    removed = tuple(
+        {"row": number, "reason": first[number].reason, "why": first[number].why, "content": contents[number]}
+        for number in sorted(first)
+    )
+    return Filtered(tuple(kept), removed, dict(Counter(each["reason"] for each in removed).most_common()))
+
+
+def _unwanted(row: Row, wanted: Wanted) -> Finding | None:
+    length = len(row.text)
+    if length < wanted.least:
+        return Finding(row.number, "too_short", f"it has {length} characters, fewer than {wanted.least}")
+    if wanted.most and length > wanted.most:
+        return Finding(row.number, "too_long", f"it has {length} characters, more than {wanted.most}")
+    if wanted.languages and (language := language_of(row.text)) not in wanted.languages:
+        return Finding(row.number, "language", f"its language is {language}")
+    return None

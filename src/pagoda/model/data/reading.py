@@ -1,0 +1,158 @@
+"""Files of rows: JSONL, JSON, CSV, TSV, Parquet, and data sets of the hub. What cannot be read is refused by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pagoda.core.errors import InvalidRequest, NotFound, StoreError, Unavailable
+from pagoda.model.data.rows import Form, Refused, Row, row_from
+
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+HUB = "hub:"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """What a source holds: the rows of one form, and those that were refused."""
+
+    source: str
+    form: Form | None
+    rows: tuple[Row, ...]
+    refused: tuple[Refused, ...]
+
+    @property
+    def count(self) -> int:
+        """All rows of the source."""
+        return len(self.rows) + len(self.refused)
+
+
+def read_data(
+    source: str, *, form: Form | None = None, columns: Mapping[str, str] | None = None, limit: int = 0
+) -> DataSet:
+    """Read a file, or ``hub:OWNER/NAME[#SPLIT]``. Without a ``form`` the first row that has one gives that of all.
+
+    Raises ``NotFound`` for a missing file, ``InvalidRequest`` for a kind that is not read.
+    """
+    rows: list[Row] = []
+    refused: list[Refused] = []
+    for number, record in enumerate(_records(source), 1):
+        if limit and number > limit:
+            break
+        found = record if isinstance(record, Refused) else row_from(record, number, form=form, columns=columns)
+        if isinstance(found, Refused):
+            refused.append(replace(found, number=number, source=source))
+        else:
+            form = found.form
+            rows.append(replace(found, source=source))
+    return DataSet(source, form, tuple(rows), tuple(refused))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write records as JSONL, in place of what was there; whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        draft.replace(path)
+    except OSError as error:
+        if draft.exists():
+            draft.unlink()
+        raise StoreError(
+            f"{path} could not be written ({error.strerror}); choose another file or free space."
+        ) from error
+
+
+def _records(source: str) -> Iterator[Mapping[str, Any] | Refused]:
+    if source.startswith(HUB):
+        return _from_hub(source.removeprefix(HUB))
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise NotFound(f"There is no file {path}; give a file of rows, or hub:OWNER/NAME.", param="data")
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
+        return _from_jsonl(path)
+    if kind == ".json":
+        return _from_json(path)
+    if kind in (".csv", ".tsv"):
+        return _from_csv(path, "\t" if kind == ".tsv" else ",")
+    if kind == ".parquet":
+        return _from_parquet(path)
+    raise InvalidRequest(f"{path.name} is of no kind that is read; there are {', '.join(KINDS)}.", param="data")
+
+
+def _from_jsonl(path: Path) -> Iterator[Mapping[str, Any] | Refused]:
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except UnicodeDecodeError as error:
+                yield Refused(0, "unreadable", f"it is not UTF-8 ({error.reason} at byte {error.start})")
+                continue
+            except ValueError as error:
+                yield Refused(0, "unreadable", f"it is not JSON ({error})", line.decode("utf-8", "replace").strip())
+                continue
+            yield value if isinstance(value, dict) else Refused(0, "unreadable", "it is not a JSON object", value)
+
+
+def _from_json(path: Path) -> Iterator[Mapping[str, Any] | Refused]:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{path.name} is not JSON ({error}); write one object a line into a .jsonl file."
+        ) from error
+    if not isinstance(values, list):
+        raise InvalidRequest(f"{path.name} is not a list of rows; write one object a line into a .jsonl file.")
+    for value in values:
+        yield value if isinstance(value, dict) else Refused(0, "unreadable", "it is not a JSON object", value)
+
+
+def _from_csv(path: Path, delimiter: str) -> Iterator[Mapping[str, Any] | Refused]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        for record in csv.DictReader(file, delimiter=delimiter):
+            plain = {name: value for name, value in record.items() if name is not None}
+            if None in record or None in record.values():
+                yield Refused(0, "unreadable", "it has more or fewer fields than the first line names", plain)
+            elif any("\udc80" <= mark <= "\udcff" for value in plain.values() for mark in value):
+                yield Refused(0, "unreadable", "it is not UTF-8")
+            else:
+                yield plain
+
+
+def _from_parquet(path: Path) -> Iterator[Mapping[str, Any] | Refused]:
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise _missing("Parquet files need pyarrow", error) from error
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except ArrowException as error:
+        raise StoreError(f"{path.name} is no Parquet file that can be read ({error}).", code="broken_file") from error
+
+
+def _from_hub(name: str) -> Iterator[Mapping[str, Any] | Refused]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise _missing("Data sets of the hub need datasets", error) from error
+    repository, _, split = name.partition("#")
+    try:
+        yield from datasets.load_dataset(repository, split=split or "train", streaming=True)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Unavailable(f"The data set {repository} cannot be read ({why}).", retryable=False) from error
+
+
+def _missing(what: str, error: ImportError) -> Unavailable:
+    way = "python -m pip install 'pagoda-llm[train]'"
+    return Unavailable(f"{what}, which this install lacks: {way}.", code="not_installed", retryable=False)

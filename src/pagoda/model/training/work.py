@@ -1,0 +1,227 @@
+"""Supervised fine-tuning at work: what a run of the kind ``sft`` does, from the recipe to the model card."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+
+from pagoda.core.errors import InvalidRequest, ModelError, Unavailable
+from pagoda.core.runs.versions import versions
+from pagoda.core.types import Json
+from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
+from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, find_base, load_base
+from pagoda.model.training.card import model_card
+from pagoda.model.training.checkpoints import Checkpoints, placing
+from pagoda.model.training.desk import Desk
+from pagoda.model.training.packing import Collator, Rows
+from pagoda.model.training.plots import plot_training
+from pagoda.model.training.preparing import Prepared, prepare, read_split, write_report
+from pagoda.model.training.recipe import Recipe
+from pagoda.model.training.trainer import Reporter, SupervisedTrainer
+
+ADAPTER, MODEL = "adapter", "model"
+"""Folders under ``artifacts``: a PEFT adapter whose config names its base, or a whole checkpoint."""
+PLOT, CARD = "training.png", "README.md"
+
+
+def train(recipe: Recipe, desk: Desk) -> dict[str, Json]:
+    """Train by a recipe; go on from the newest checkpoint where there is one. Gives the figures of the outcome."""
+    hardware = choose_hardware(recipe)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    desk.progress("reading", 0)
+    split = read_split(recipe, desk.seed)
+    path = find_base(recipe.model, desk.settings)
+    desk.progress("loading", 0)
+    set_seed(desk.seed)
+    transformers.utils.logging.disable_progress_bar()
+    base = load_base(path, recipe, hardware, split.labels)
+    prepared = prepare(split, base.tokenizer, recipe)
+    write_report(prepared, desk.artifacts)
+    report = prepared.report.to_json()
+    desk.event("supervision", **report)
+    trainer = _trainer(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware)
+    before = _before(trainer, desk, prepared)
+    with _in_memory(recipe):
+        seconds = _fit(trainer, desk)
+    desk.raise_if_cancelled()
+    after = {name: value for name, value in trainer.assess().items()} if prepared.validation else {}
+    steps = trainer.state.global_step
+    if after:
+        desk.metric(steps, **{f"final_{name}": value for name, value in after.items()})
+    losses = [each["loss"] for each in trainer.state.log_history if "loss" in each]
+    outcome: dict[str, Json] = {
+        "steps": steps,
+        "epochs": trainer.state.epoch,
+        "loss": losses[-1] if losses else None,
+        "before": before,
+        "after": after,
+        "best_step": trainer.state.best_global_step,
+        "seconds": round(seconds, 3),
+        "seed": desk.seed,
+        "device": hardware.device,
+        "precision": str(hardware.precision).removeprefix("torch."),
+        "library": "transformers" if recipe.method == "full" else "peft",
+        "supervision": report,
+        "base": str(path),
+        "trainable": trainer.get_num_trainable_parameters(),
+        "saved": str(desk.artifacts / (MODEL if recipe.method == "full" else ADAPTER)),
+    }
+    _save(trainer, base, recipe, desk, outcome)
+    return outcome
+
+
+def _trainer(
+    recipe: Recipe, desk: Desk, base: Checkpoint, prepared: Prepared, *, classes: int, hardware: Hardware
+) -> SupervisedTrainer:
+    steps = _steps_an_epoch(recipe, len(prepared.train))
+    arguments = TrainingArguments(**_arguments(recipe, desk, hardware, steps, validated=bool(prepared.validation)))
+    if arguments.parallel_mode == transformers.training_args.ParallelMode.NOT_DISTRIBUTED:
+        arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one device; several are torchrun's
+    pad = base.tokenizer.pad_token_id
+    packs = recipe.packing and not classes
+    callbacks: list[Any] = [Reporter(desk)]
+    if recipe.patience and prepared.validation:
+        callbacks.append(EarlyStoppingCallback(recipe.patience))
+    trainer = SupervisedTrainer(
+        kept=Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
+        classes=classes,
+        model=adapt(base.model, recipe),
+        args=arguments,
+        train_dataset=Rows(prepared.train),
+        eval_dataset=Rows(prepared.validation) if prepared.validation else None,
+        data_collator=Collator(pad, packed=packs, classes=bool(classes)),
+        processing_class=base.tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, validated: bool) -> dict[str, Any]:
+    """The recipe in the words of transformers."""
+    evaluates = recipe.evaluate_every or steps
+    saves = recipe.save_every or evaluates
+    if validated and saves % evaluates:
+        raise InvalidRequest(
+            f"save_every ({saves}) must be a multiple of evaluate_every ({evaluates}), so that the best checkpoint is "
+            "one of those.",
+            param="save_every",
+        )
+    half = hardware.precision
+    return {
+        "output_dir": str(desk.checkpoints),
+        "max_steps": recipe.steps or -1,
+        "num_train_epochs": recipe.epochs,
+        "per_device_train_batch_size": recipe.batch_size,
+        "per_device_eval_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule,
+        "warmup_steps": min(recipe.warmup, 0.999),
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "train_sampling_strategy": "group_by_length" if recipe.group_by_length and not recipe.packing else "random",
+        "eval_strategy": "steps" if validated else "no",
+        "eval_steps": evaluates,
+        "save_strategy": "steps",
+        "save_steps": saves,
+        "save_total_limit": None,  # Checkpoints removes the old ones, and only after a new one is whole
+        "load_best_model_at_end": validated,
+        "metric_for_best_model": recipe.best_by,
+        "greater_is_better": not recipe.best_by.endswith(("loss", "perplexity")),
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "seed": desk.seed,
+        "data_seed": desk.seed,
+        "use_cpu": hardware.device == "cpu",
+        "bf16": half is torch.bfloat16,
+        "fp16": half is torch.float16,
+        "activation_checkpointing": recipe.checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if recipe.checkpointing else None,
+        "torch_compile": recipe.compile,
+        "fsdp": recipe.shard,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "dataloader_pin_memory": hardware.device == "cuda",
+        "report_to": [],
+        "disable_tqdm": True,
+        "save_only_model": False,
+    }
+
+
+def _before(trainer: SupervisedTrainer, desk: Desk, prepared: Prepared) -> dict[str, float]:
+    """How good the base is; measured once, however often the run is resumed."""
+    known = desk.load_state()
+    if known is not None:
+        return dict(known["before"])
+    before = trainer.assess() if prepared.validation and not trainer.args.fsdp else {}
+    if before:
+        desk.metric(0, **before)
+    desk.save_state({"before": before})
+    return before
+
+
+def _fit(trainer: SupervisedTrainer, desk: Desk) -> float:
+    from_here = Checkpoints(desk.checkpoints, 1).newest()
+    if from_here is not None:
+        desk.event("resumed", checkpoint=from_here.name)
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(from_here) if from_here else None)
+    return time.monotonic() - began
+
+
+def _save(trainer: SupervisedTrainer, base: Checkpoint, recipe: Recipe, desk: Desk, outcome: Mapping[str, Any]) -> None:
+    target = Path(outcome["saved"])
+    if trainer.args.world_size > 1 and trainer.args.fsdp:
+        trainer.save_model(str(target))  # all processes give their part
+    if not trainer.is_world_process_zero():
+        return
+    if not trainer.args.fsdp:
+        with placing(target) as draft:
+            trainer.save_model(str(draft))
+            (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs to be given
+    plain: dict[str, Json] = recipe.model_dump(exclude={"search"}, exclude_defaults=True)
+    full = recipe.model_dump(include={"method", "max_length", "data"})
+    card = model_card(recipe.model, {**full, **plain}, outcome, versions())
+    (target / CARD).write_text(card, encoding="utf-8")
+    try:
+        plot_training(desk.directory / "metrics.jsonl", desk.artifacts / PLOT, f"{recipe.model}, {recipe.method}")
+    except Unavailable as error:
+        desk.event("no_plot", reason=error.message)
+
+
+def _steps_an_epoch(recipe: Recipe, sequences: int) -> int:
+    return max(1, math.ceil(sequences / (recipe.batch_size * recipe.accumulation)))
+
+
+class _in_memory:  # noqa: N801  (read as a word: with _in_memory(recipe))
+    """Turns running out of memory into a sentence that says what to lower."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not short and not (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+            return
+        recipe = self._recipe
+        ways: Sequence[str] = [
+            f"halve batch_size ({recipe.batch_size}) and double accumulation ({recipe.accumulation})",
+            *([] if recipe.checkpointing else ["set checkpointing=true"]),
+            f"lower max_length ({recipe.max_length})",
+            *(["use method=lora"] if recipe.method == "full" else []),
+        ]
+        raise ModelError(
+            f"The memory is too small for this recipe: {', or '.join(ways)}.", code="out_of_memory"
+        ) from error

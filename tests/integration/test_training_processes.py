@@ -1,0 +1,70 @@
+"""The same recipe in two processes under torchrun (gloo, CPU): the losses of one process with the batch of both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pagoda.core.runs.metrics import read_metrics
+from pagoda.core.settings import Settings
+from pagoda.model.training.desk import FolderDesk
+from pagoda.model.training.recipe import read_recipe
+from pagoda.model.training.work import train as run
+from tests.trainable_models import save_tiny, write_jsonl
+
+STEPS = 6
+
+
+def torchrun(folder: Path, processes: int, *changes: str) -> list[float]:
+    """The losses of a training with so many processes."""
+    out = folder / f"out{processes}{''.join(changes)}"
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d"]
+    ours = ["-m", "pagoda.model.training.distributed", "--config", str(folder / "recipe.yaml"), "--out", str(out)]
+    command = [sys.executable, *launcher, "--rdzv-endpoint", "127.0.0.1:0", *ours]
+    for change in changes:
+        command += ["--set", change]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PAGODA_HOME": str(folder / "home"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1])["steps"] == STEPS
+    assert (out / "artifacts" / "model" / "model.safetensors").is_file()
+    return losses(out)
+
+
+def losses(folder: Path) -> list[float]:
+    """By step."""
+    points = read_metrics(folder / "metrics.jsonl")
+    return [point.values["loss"] for point in points if "loss" in point.values]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("processes")
+    save_tiny(place / "model")
+    write_jsonl(
+        place / "rows.jsonl", ({"prompt": "say " * (1 + n % 3), "completion": "abcde"[n % 5]} for n in range(16))
+    )
+    (place / "recipe.yaml").write_text(
+        f"model: {place / 'model'}\ndata: {{train: {place / 'rows.jsonl'}}}\nmethod: full\nmax_length: 64\n"
+        f"steps: {STEPS}\nlearning_rate: 5e-3\nthreads: 1\ngroup_by_length: false\ndevice: cpu\n"
+    )
+    return place
+
+
+@pytest.mark.timeout(600)  # four processes import torch, on two cores
+def test_two_processes_train_as_one_with_the_batch_of_both(folder: Path) -> None:
+    alone = FolderDesk(folder / "alone", 0, Settings(home=folder), writes=True)
+    run(read_recipe(folder / "recipe.yaml", ["batch_size=4"]), alone)
+    one = losses(folder / "alone")
+    assert torchrun(folder, 2, "batch_size=2") == pytest.approx(one, rel=1e-3)
+    assert torchrun(folder, 2, "batch_size=2", "shard=true") == pytest.approx(one, rel=1e-3), "FSDP2"

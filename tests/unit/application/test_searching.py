@@ -1,0 +1,110 @@
+"""The search for the best recipe: each trial a process, resumable, pruned, with the best recipe written out."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagoda.application import searching
+from pagoda.core.errors import InvalidRequest
+from pagoda.core.runs import RunRegistry, Runs, execute
+from pagoda.core.settings import Settings
+from pagoda.model.training.recipe import Recipe, read_recipe, recipe_from
+from pagoda.model.training.search import check_space, open_study, recipe_with, suggest
+
+CHILD = Path(__file__).parent / "tune_child.py"
+SPACE = {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}, "lora.rank": {"choices": [4, 8]}}
+
+
+def recipe(**search: Any) -> Recipe:
+    known = {"model": "m", "data": {"train": "rows.jsonl", "validation_share": 0.2}}
+    return recipe_from({**known, "search": {"trials": 8, "space": SPACE, **search}})
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    root = Path(__file__).parents[3]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root / "src"), str(root)]))
+    own = functools.partial(Runs, command=(sys.executable, str(CHILD)))
+    monkeypatch.setattr(searching, "Runs", own)
+    return own(Settings(home=tmp_path), RunRegistry({"tune": searching.run_tune, "sft": "never:here"}))
+
+
+def searched(runs: Runs, wanted: Recipe, tmp_path: Path) -> tuple[dict[str, Any], Path]:
+    run = runs.create("tune", wanted.model_dump(mode="json"), seed=2)
+    done = execute(run.id, runs.registry, Settings(home=tmp_path))
+    assert done.status == "done", done.error
+    assert done.result is not None
+    return dict(done.result), run.directory / "artifacts"
+
+
+def test_eight_trials_find_a_better_recipe_and_write_it_out(runs: Runs, tmp_path: Path) -> None:
+    result, folder = searched(runs, recipe(parallel=2), tmp_path)
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert (result["trials"], len(trials)) == (8, 8)
+    finished = {trial["number"]: trial["value"] for trial in trials if trial["state"] == "complete"}
+    assert result["best"] == min(finished.values()) == finished[result["trial"]]
+    best = read_recipe(folder / "best.yaml")
+    assert best.learning_rate == pytest.approx(result["chosen"]["learning_rate"])
+    assert best.lora.rank == result["chosen"]["lora.rank"]
+    assert best.search.space == {}
+    assert (folder / "history.png").stat().st_size > 5000
+    assert (folder / "importance.png").stat().st_size > 5000
+    assert sum(result["importance"].values()) == pytest.approx(1, abs=0.01)
+    found = runs.find(kind="sft")
+    assert len(found) == 8
+    assert len({run.result["pid"] for run in found if run.result}) == 8, "each in a process of its own"
+    assert all(run.parent == runs.find(kind="tune")[0].id for run in found)
+    assert not any(list((run.directory / "checkpoints").glob("checkpoint-*")) for run in found), "no space is left used"
+
+
+def test_a_search_that_was_killed_takes_its_open_trial_up_again(runs: Runs, tmp_path: Path) -> None:
+    wanted = recipe(trials=3)
+    run = runs.create("tune", wanted.model_dump(mode="json"), seed=2)
+    study = open_study(run.directory / "checkpoints", wanted.search, 3)
+    trial = study.ask()  # as a search leaves it behind that dies while its trial trains
+    chosen = suggest(trial, wanted.search.space)
+    left = runs.create("sft", recipe_with(wanted, chosen).model_dump(mode="json"), parent=run.id)
+    trial.set_user_attr("run", left.id)
+    done = execute(run.id, runs.registry, Settings(home=tmp_path))
+    assert done.status == "done", done.error
+    assert runs.get(left.id).status == "done"
+    assert len(runs.find(kind="sft")) == 3, "the open one and two more"
+
+
+def test_a_search_whose_trials_all_fail_says_why(runs: Runs, tmp_path: Path) -> None:
+    wanted = recipe(trials=1, space={"learning_rate": {"low": 0.06, "high": 0.1}})
+    run = runs.create("tune", wanted.model_dump(mode="json"), seed=2)
+    done = execute(run.id, runs.registry, Settings(home=tmp_path))
+    assert done.status == "failed"
+    assert "No trial was finished" in str(done.error)
+    assert "the loss is not a number" in str(done.error)
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({}, "has no search.space"),
+        ({"lerning_rate": {"low": 1, "high": 2}}, "is no key"),
+        ({"data.train": {"choices": ["a"]}}, "is no key"),
+        ({"learning_rate": {"low": 1}}, "give low and high, or choices"),
+        ({"learning_rate": {"low": 2, "high": 1}}, "low must be below high"),
+        ({"lora.rank": {"choices": [0, 4]}}, "lora.rank"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(space: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check_space(recipe(space=space))
+    assert said in caught.value.message
+
+
+def test_a_search_without_data_to_judge_by_is_refused() -> None:
+    blind = recipe_from({"model": "m", "data": {"train": "x"}, "search": {"space": SPACE}})
+    with pytest.raises(InvalidRequest, match=r"needs data\.validation"):
+        check_space(blind)

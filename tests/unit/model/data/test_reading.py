@@ -1,0 +1,130 @@
+"""Files of rows in every kind, and what is wrong in them, named by row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagoda.core.errors import InvalidRequest, NotFound, StoreError
+from pagoda.model.data.reading import read_data, write_rows
+from pagoda.model.data.rows import Row, conversation_fault, row_from
+from tests.trainable_models import write_jsonl
+
+CHAT = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "Hello"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "form"),
+    [
+        ({"messages": CHAT}, "chat"),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "chat"),
+        ({"prompt": "a", "completion": "b"}, "completion"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference"),
+        ({"text": "a", "label": 1}, "classification"),
+        ({"text": "a"}, "text"),
+    ],
+)
+def test_each_form_is_known_by_its_columns(record: dict[str, Any], form: str) -> None:
+    row = row_from(record, 1)
+    assert isinstance(row, Row)
+    assert row.form == form
+    assert row.text
+
+
+def test_columns_under_other_names_are_taken() -> None:
+    row = row_from({"question": "a", "answer": "b", "id": 7}, 1, columns={"prompt": "question", "completion": "answer"})
+    assert isinstance(row, Row)
+    assert dict(row.content) == {"prompt": "a", "completion": "b", "id": 7}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_the_same_rows_are_read_from_each_kind(tmp_path: Path, kind: str) -> None:
+    rows = [{"text": "退款，请", "label": "money"}, {"text": 'say "hi"\nnow', "label": "talk"}]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        write_jsonl(path, rows)
+    elif kind == "json":
+        path.write_text(json.dumps(rows))
+    elif kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        import csv
+
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "label"], delimiter="," if kind == "csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    found = read_data(str(path))
+    assert [dict(row.content) for row in found.rows] == rows
+    assert (found.form, found.refused) == ("classification", ())
+
+
+def test_a_file_that_changes_its_form_is_refused_from_there_on_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(
+        b'{"prompt": "a", "completion": "b"}\n{"text": "another form"}\nno json\n["list"]\n\xff\xfe\n'
+        b'{"prompt": 3, "completion": "b"}\n\n{"prompt": "c", "completion": "d"}\n'
+    )
+    found = read_data(str(path))
+    assert [row.number for row in found.rows] == [1, 7]
+    assert [(each.number, each.reason) for each in found.refused] == [
+        (2, "form"),
+        (3, "unreadable"),
+        (4, "unreadable"),
+        (5, "unreadable"),
+        (6, "type"),
+    ]
+    assert "no prompt" in found.refused[0].why
+    assert "looks like text" in found.refused[0].why
+
+
+def test_a_table_whose_lines_do_not_fit_its_head_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"text,label\na,1\nb\nc,1,2\n\xff,1\n")
+    found = read_data(str(path))
+    assert [row.number for row in found.rows] == [1]
+    assert [(each.number, each.reason) for each in found.refused] == [(n, "unreadable") for n in (2, 3, 4)]
+
+
+def test_what_is_no_file_of_rows_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="There is no file"):
+        read_data(str(tmp_path / "none.jsonl"))
+    (tmp_path / "rows.txt").write_text("a")
+    with pytest.raises(InvalidRequest, match=r"there are \.jsonl"):
+        read_data(str(tmp_path / "rows.txt"))
+    (tmp_path / "rows.json").write_text("{}")
+    with pytest.raises(InvalidRequest, match="is not a list"):
+        read_data(str(tmp_path / "rows.json"))
+    (tmp_path / "rows.parquet").write_text("{}")
+    with pytest.raises(StoreError, match="no Parquet"):
+        read_data(str(tmp_path / "rows.parquet"))
+    with pytest.raises(StoreError, match="could not be written"):
+        write_rows(tmp_path / "rows.json" / "inside.jsonl", [])
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ("", "is empty"),
+        ("ss", "system message"),
+        ("uu", "both from the user"),
+        ("a", "no user asked"),
+        ("uaa", "no user asked"),
+        ("ut", "no assistant called"),
+        ("uau", "ends with a message of the user"),
+        ("uax", "roles are"),
+        ("sua", None),
+        ("uaua", None),
+        ("uata", None),
+    ],
+)
+def test_conversations_out_of_order_say_where(roles: str, said: str | None) -> None:
+    names = {"s": "system", "u": "user", "a": "assistant", "t": "tool", "x": "bot"}
+    fault = conversation_fault([{"role": names[role], "content": "x"} for role in roles])
+    assert fault is None if said is None else said in str(fault)
