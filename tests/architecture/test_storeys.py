@@ -31,6 +31,7 @@ READS_ENVIRONMENT = {
     "cli/rag.py": "hands it to a service process that it may start",
     "cli/trust.py": "hands it to a service process that it may start",
     "cli/doctor.py": "hands it to the checks",
+    "application/distilling.py": "hands it to a service process that a run may start",
     "application/client.py": "pagoda.connect() is a program's command line",
     "application/batching.py": "hands it to a service process that a run may start",
     "cli/reviews.py": "hands it to a service process that a judge may start",

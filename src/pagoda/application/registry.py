@@ -15,7 +15,10 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "batch": "pagoda.application.batching:run_batch",
         "bfcl": "pagoda.application.evaluating:run_bfcl",
         "comparison": "pagoda.application.comparing:run_comparison",
+        "distillation": "pagoda.application.distilling:run_distillation",
+        "export": "pagoda.application.exporting:run_export",
         "improvement": "pagoda.application.improving:run_improvement",
+        "quantisation": "pagoda.application.quantizing:run_quantisation",
         "sft": "pagoda.model.training.launching:run_sft",
         "tune": "pagoda.application.searching:run_tune",
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
 
 if TYPE_CHECKING:
     from pagoda.core.runs import Comparison, Run, Runs
+    from pagoda.core.settings import Settings
 
 _STATUSES = ("created", "running", "done", "failed", "cancelled", "interrupted", "broken")
 
@@ -128,6 +130,20 @@ def follow(runs: Runs, run_id: str, *, after: str | None = None, as_json: bool =
     from pagoda.cli.runs_watch import follow_with
 
     return follow_with(runs, run_id, view_for(run_id, as_json=as_json), after=after)
+
+
+def carry_out(settings: Settings, kind: str, config: dict[str, Any], *, as_json: bool) -> Run:
+    """Begin a run, or go on with the one of that config that did not end, show it until it ends, and give it."""
+    from pagoda.application.comparing import begin
+    from pagoda.application.registry import run_kinds
+    from pagoda.core.runs import RunRegistry, Runs
+
+    runs = Runs(settings, RunRegistry(run_kinds()))
+    run, after = begin(runs, kind, config)
+    if not as_json:
+        sys.stderr.write(f"Run {run.id}; stopped or killed, the same command goes on with it.\n")
+    follow(runs, run.id, after=after, as_json=as_json)
+    return runs.get(run.id)
 
 
 def _show_comparison(comparison: Comparison, *, as_json: bool) -> int:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import command_group, print_json, settings_from
+from pagoda.cli.train_distill import add_distill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ def register(commands: Any) -> None:
     add = command_group(
         commands,
         "train",
-        help_="fine-tune a model: sft, tune, inspect",
+        help_="fine-tune a model: sft, tune, inspect, distill",
         about="Fine-tune a model by a recipe, a short YAML file. --set changes any key of it, or any setting.",
         sets="a key of the recipe, such as learning_rate=1e-4, or any setting",
         example="sft --config recipes/tickets-lora.yaml --set learning_rate=1e-4",
@@ -38,6 +39,7 @@ def register(commands: Any) -> None:
         "inspect --config recipes/tickets-lora.yaml",
     )
     inspect.add_argument("--config", required=True, metavar="FILE", help="the recipe")
+    add_distill(add)
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -146,6 +146,7 @@ class ModelHost:
         return delay
 
     async def _launch(self) -> Engine:
+        await self.memory()  # a host that replaced another may be started by those who waited for that one
         self._began = time.monotonic()
         key = secrets.token_urlsafe(32)
         plan = await asyncio.to_thread(self.kind.plan, self.model, self._path, self.room, key)

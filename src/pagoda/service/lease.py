@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pagoda.core.errors import Unavailable
-from pagoda.model.catalog.entry import ModelEntry
+from pagoda.model.catalog.entry import Adapter, ModelEntry
 from pagoda.model.engines.contract import Engine
 from pagoda.model.engines.openai import STOPPED
 
@@ -24,11 +24,11 @@ class Leasing:
 
     async def __aenter__(self) -> Lease:
         model, supervisor = self._model, self._supervisor
-        host = supervisor.host_of(model)
+        host = await supervisor.host_of(model)
         lease = Lease(supervisor, host, await supervisor.acquire(host))
         self._lease = lease
         try:
-            if host is not model:
+            if isinstance(model.source, Adapter):
                 await lease.engine.adopt(model)
         except BaseException as error:
             await self.__aexit__(type(error), error, None)

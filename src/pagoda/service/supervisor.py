@@ -18,6 +18,7 @@ from pagoda.core.errors import PagodaError, Unavailable
 from pagoda.core.settings import Engines
 from pagoda.model.catalog.entry import Adapter, ModelEntry, host_id
 from pagoda.model.engines.contract import Engine, Footprint, Memory, Room
+from pagoda.service.attachments import Attachments
 from pagoda.service.hardware import memory_budget, room_of
 from pagoda.service.host import ModelHost, StartGround
 from pagoda.service.lease import Leasing
@@ -89,6 +90,7 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._measuring: asyncio.Task[None] | None = None
         self._entering: dict[str, asyncio.Lock] = {}
+        self._attachments = Attachments(ground.locate)
 
     # -- using models -------------------------------------------------------------------------------------------------
 
@@ -188,12 +190,15 @@ class Supervisor:
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
-    def host_of(self, model: ModelEntry) -> ModelEntry:
-        """The model whose engine answers: an adapter's base, else the model itself."""
-        return self._ground.find(host_id(model)) if isinstance(model.source, Adapter) else model
+    async def host_of(self, model: ModelEntry) -> ModelEntry:
+        """The model whose engine answers: an adapter's base, to which it is attached, else the model itself."""
+        if isinstance(model.source, Adapter):
+            return await self._attachments.attach(self._ground.find(host_id(model)), model)
+        return model
 
     async def acquire(self, model: ModelEntry) -> Engine:
-        """Wait in line for the model; on return it counts as in flight."""
+        """Wait in line for the model, with what is attached to it by now; on return it counts as in flight."""
+        model = self._attachments.whole(model)
         known = self._hosts.get(model.id)
         if known is not None and known.engine is not None and known.model is model and self._residency.use(model.id):
             return known.engine
@@ -228,12 +233,21 @@ class Supervisor:
         """The host of an entry; one whose entry was changed under the same name drains and is replaced."""
         async with self._entering.setdefault(model.id, asyncio.Lock()):
             host = self._hosts.get(model.id)
-            while host is not None and host.model != model and host.starts > host.ends:
+            while host is not None and host.model != model:
+                await self._settled(model.id)  # an engine that is just starting would come up under the new host
+                if host.starts == host.ends:
+                    break
                 await self.unload(model.id)
             if host is None or host.model != model:
                 host = ModelHost(model, self.room(), self._ground, self._settings.retry_seconds)
                 self._hosts[model.id] = host
             return host
+
+    async def _settled(self, model_id: str) -> None:
+        """Wait while the model is on its way into memory."""
+        with self.watched() as changes:
+            while self._residency.resident(model_id).state == "loading":
+                await changes.get()
 
     async def successor(self, model: ModelEntry, lost: Engine) -> None:
         """Wait until the end of a lost engine was noticed. Raises ``Unavailable`` when its process still runs."""
@@ -344,3 +358,4 @@ class Supervisor:
             self._refuse(ticket, Unavailable("Pagoda is shutting down."))
         await asyncio.gather(*(host.stop() for host in self._hosts.values()))
         self._hosts.clear()
+        self._attachments.close()

@@ -22,6 +22,7 @@ from pagoda.model.catalog.store import ModelStore
 from pagoda.service.host import StartGround
 from pagoda.service.supervisor import Supervisor
 from tests.contract.transformers.conftest import CHECKPOINT, answer
+from tests.services import fake_model
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -215,16 +216,15 @@ async def test_what_is_no_adapter_is_refused_by_name(own_shelf: Shelf, tmp_path:
         add_adapter(own_shelf, "vectors", tmp_path, "all-minilm-l6-v2")
 
 
-async def test_an_engine_without_adapters_refuses_them(supervise: Callable[[], Supervisor], tmp_path: Path) -> None:
+async def test_an_engine_without_adapters_refuses_them(
+    supervise: Callable[[], Supervisor], shelf: Shelf, tmp_path: Path
+) -> None:
+    shelf.catalog.lend(fake_model("scripted"))
     supervisor = supervise()
     try:
-        entry = ModelEntry(
-            id="on-gguf",
-            task="chat",
-            engine="llamacpp",
-            source=Adapter(base="smollm2-135m-instruct", path=str(tmp_path)),
-        )
-        assert host_id(entry) == "smollm2-135m-instruct"
+        source = Adapter(base="scripted", path=str(tmp_path))
+        entry = ModelEntry(id="on-scripted", task="chat", engine="fake", source=source)
+        assert host_id(entry) == "scripted"
         with pytest.raises(InvalidRequest, match="takes none"):
             await supervisor.load(entry)
     finally:

@@ -99,6 +99,14 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """An adapter in an engine's own form, which the engine of its base starts with."""
+
+    id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
     """The files of another entry, for a further engine beside the one it has. Lives in no catalog."""
 
@@ -175,6 +183,8 @@ class ModelEntry:
     """Comes with Pagoda, but is fetched or built only when named: large, or of use to few."""
     internal: bool = False
     """Only the raw material of derived entries: neither listed nor served."""
+    adapters: tuple[Attached, ...] = ()
+    """What its engine starts with besides; the supervisor's word, in no catalog."""
 
     @property
     def calls_tools(self) -> bool:

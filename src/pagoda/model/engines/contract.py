@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pagoda.core.types import Detokenize, Embed, Embeddings, Event, Generation, Score, Scores, Text, Tokenize, Tokens
 from pagoda.model.catalog.disk import spell_bytes
@@ -224,6 +224,15 @@ class EngineKind(Protocol):
 
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> Engine:
         """Speak to a started engine."""
+        ...
+
+
+@runtime_checkable
+class TakesAdapters(Protocol):
+    """A kind whose engines take adapters when they start, as files that are written for it."""
+
+    def write_adapter(self, folder: Path, base: Path, target: Path) -> None:
+        """Write the PEFT adapter in ``folder`` for the model at ``base``. Raises ``UserError`` if it does not fit."""
         ...
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from pagoda.core.errors import ContextTooLong, InvalidRequest, ModelError, Rejected
+from pagoda.core.errors import ContextTooLong, InvalidRequest, ModelError, Rejected, Unavailable
 from pagoda.core.types import (
     Delta,
     Detokenize,
@@ -24,6 +24,7 @@ from pagoda.core.types import (
     Generation,
     Score,
     Scores,
+    Started,
     Text,
     Tokenize,
     TokenLogprob,
@@ -31,18 +32,22 @@ from pagoda.core.types import (
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
-from pagoda.model.catalog.gguf_header import GgufHeader, read_gguf_header
-from pagoda.model.engines.contract import Drawn, Health, KvType, LaunchPlan, Memory, Profile, Room, Vitals
+from pagoda.model.catalog.gguf_header import read_gguf_header
+from pagoda.model.engines.contract import Drawn, Health, LaunchPlan, Memory, Profile, Room, Vitals
 from pagoda.model.engines.exposition import llamacpp_health, llamacpp_vitals
+from pagoda.model.engines.llamacpp_memory import (
+    LARGEST_DEFAULT_CONTEXT,
+    MIB,
+    context_of,
+    prompt_cache_mib,
+    slot_bytes,
+)
 from pagoda.model.engines.openai import OpenAIEngine, Reading
 from pagoda.model.engines.stop import StopCutter
 
-_LARGEST_DEFAULT_CONTEXT = 4096
-_MIB = 1024 * 1024
-_LARGEST_PROMPT_CACHE_MIB = 256
 _EMBEDDING_BATCH = 2048
 _EMBEDDINGS_A_SLOT = 16
-_OVERHEAD_BYTES = 160 * _MIB  # the process with its native code, measured with a model of 2 MB
+_OVERHEAD_BYTES = 160 * MIB  # the process with its native code, measured with a model of 2 MB
 _FORCE = 1e9  # a logit bias that no model's own logits can outweigh
 
 NEUTRAL_SAMPLING = {
@@ -68,9 +73,9 @@ class LlamaCpp:
         """Weights as the file's size; keys and values of all slots, and of prompts that lost theirs; the process."""
         if path is None:
             raise InvalidRequest(f"{model.id} has no file.")
-        slots = _slot_bytes(model, read_gguf_header(path), room)
+        slots = slot_bytes(model, read_gguf_header(path), room)
         return Memory(
-            weights=path.stat().st_size, kv_cache=slots + _prompt_cache_mib(slots) * _MIB, overhead=_OVERHEAD_BYTES
+            weights=path.stat().st_size, kv_cache=slots + prompt_cache_mib(slots) * MIB, overhead=_OVERHEAD_BYTES
         )
 
     def capacity(self, model: ModelEntry, room: Room) -> int:
@@ -88,15 +93,23 @@ class LlamaCpp:
             config={
                 "path": str(path),
                 "key": key,
-                "context": _context(model, header, room),
+                "context": context_of(model, header, room),
                 "parallel": room.parallel,
                 "threads": room.threads,
                 "kv_type": room.kv_type,
                 "embedding": model.task == "embedding",
                 "batch": _EMBEDDING_BATCH,
-                "prompt_cache_mib": _prompt_cache_mib(_slot_bytes(model, header, room)),
+                # A prompt's state without its slot does not say which adapter it was computed with.
+                "prompt_cache_mib": 0 if model.adapters else prompt_cache_mib(slot_bytes(model, header, room)),
+                "adapters": [adapter.path for adapter in model.adapters],
             },
         )
+
+    def write_adapter(self, folder: Path, base: Path, target: Path) -> None:
+        """As the GGUF file that its server loads."""
+        from pagoda.model.export.adapter_file import write_adapter  # noqa: PLC0415  (numpy, for few)
+
+        write_adapter(folder, base, target)
 
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> LlamaCppEngine:
         """Speak to a started child; its context is asked of it."""
@@ -119,6 +132,7 @@ class LlamaCppEngine(OpenAIEngine):
             embed=embeds,
             choices=room.parallel,
             score=not embeds,
+            adapters=not embeds,
             token_frames=True,
             unenforced_keywords=frozenset(
                 {"multipleOf", "format", "uniqueItems", "not", "if", "contains", "propertyNames", "minProperties"}
@@ -128,6 +142,16 @@ class LlamaCppEngine(OpenAIEngine):
         )
         super().__init__(model, url + "/v1", key, room, profile)
         self.root = url.rstrip("/")
+        self._adapters = {adapter.id: place for place, adapter in enumerate(model.adapters)}
+
+    async def adopt(self, adapter: ModelEntry) -> None:
+        """Its adapters came with its start; one that is not among them was attached while this lease was waited for."""
+        if adapter.id not in self._adapters:
+            raise Unavailable(f"{adapter.id} is just being attached to {self.model.id}; ask again.")
+
+    def _adapted(self, name: str) -> dict[str, Any]:
+        """How much of each adapter answers: all of the one that was named, none of the others."""
+        return {"lora": [{"id": place, "scale": float(id == name)} for id, place in self._adapters.items()]}
 
     async def generate(self, request: Generation, drawn: Drawn | None = None) -> AsyncIterator[Event]:
         """As the common tongue; stop sequences are cut here where the server's own way would lose something."""
@@ -135,7 +159,10 @@ class LlamaCppEngine(OpenAIEngine):
         async with aclosing(self.stream(request, reading)) as stream:  # type: ignore[type-var]
             events = stream if request.top_logprobs is None else self._whole_logprobs(request, stream)
             async for event in self._cut(request, events, reading) if _cuts(request) else events:
-                yield event
+                if isinstance(event, Started) and request.model in self._adapters:
+                    yield replace(event, model=request.model)
+                else:
+                    yield event
 
     async def _cut(self, request: Generation, stream: AsyncIterator[Event], reading: Reading) -> AsyncIterator[Event]:
         """The answer up to its stop sequences; leaving a stopped one makes the engine free."""
@@ -183,7 +210,7 @@ class LlamaCppEngine(OpenAIEngine):
                     before = prompt + written[event.index]
                     tokens = [
                         await self._score_token(
-                            before + [id for id, _ in pieces[:place]], id, request.top_logprobs or 0
+                            request.model, before + [id for id, _ in pieces[:place]], id, request.top_logprobs or 0
                         )
                         for place, (id, _) in enumerate(pieces)
                     ]
@@ -206,7 +233,7 @@ class LlamaCppEngine(OpenAIEngine):
     async def generation_body(self, request: Generation) -> tuple[str, dict[str, Any]]:
         """The common body in llama.cpp's words."""
         path, body = await super().generation_body(request)
-        body["cache_prompt"] = True
+        body |= {"cache_prompt": True, **self._adapted(request.model)}
         if _cuts(request):
             body.pop("stop")
             body["timings_per_token"] = True  # the usage up to the cut
@@ -231,7 +258,7 @@ class LlamaCppEngine(OpenAIEngine):
 
     def length(self, request: Generation) -> int:
         """The asked length, else the whole context: generation then ends with ``length`` where the context does."""
-        return request.max_tokens if request.max_tokens is not None else self.context or _LARGEST_DEFAULT_CONTEXT
+        return request.max_tokens if request.max_tokens is not None else self.context or LARGEST_DEFAULT_CONTEXT
 
     def read_usage(self, payload: dict[str, Any], reading: Reading) -> None:
         """Usage comes in one frame a choice, each counting that choice alone."""
@@ -262,12 +289,13 @@ class LlamaCppEngine(OpenAIEngine):
         if shared <= 0:  # the first token of a text has nothing before it to be likely after
             raise InvalidRequest("Scoring needs a context of at least one token.", param="context")
         self._refuse_long(len(ids))
-        tokens = [await self._score_token(ids[:place], ids[place]) for place in range(shared, len(ids))]
+        tokens = [await self._score_token(request.model, ids[:place], ids[place]) for place in range(shared, len(ids))]
         return Scores(model=self.model.id, tokens=tuple(tokens), prompt_tokens=len(ids))
 
-    async def _score_token(self, before: list[int], token: int, top: int = 0) -> TokenLogprob:
+    async def _score_token(self, model: str, before: list[int], token: int, top: int = 0) -> TokenLogprob:
         """The log-probability of a token after others, with its ``top`` likeliest rivals."""
         body = {"prompt": before, "n_predict": 1, "temperature": 0, "n_probs": max(top, 1), "cache_prompt": True}
+        body |= self._adapted(model)
         answer = await self.post_json(self.root + "/completion", body | {"logit_bias": [[token, _FORCE]]})
         for chosen in answer.get("completion_probabilities") or ():
             if chosen["id"] == token:
@@ -359,39 +387,3 @@ def _cuts(request: Generation) -> bool:
 def _token(item: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]] = ()) -> TokenLogprob:
     top = tuple(_token(rival) for rival in rivals)
     return TokenLogprob(item["token"], item["logprob"], tuple(item["bytes"]), top, item["id"])
-
-
-def _context(model: ModelEntry, header: GgufHeader, room: Room) -> int:
-    own = model.context or header.context or 0
-    if model.task == "embedding":
-        return own or 512
-    if room.context:
-        return min(room.context, own) if own else room.context
-    return min(own or _LARGEST_DEFAULT_CONTEXT, _LARGEST_DEFAULT_CONTEXT)
-
-
-def _slot_bytes(model: ModelEntry, header: GgufHeader, room: Room) -> int:
-    """Keys and values of all requests that are computed at once."""
-    if model.task == "embedding":
-        return 0
-    return int(_kv_bytes_per_token(header, room.kv_type) * _context(model, header, room) * room.parallel)
-
-
-def _prompt_cache_mib(slot_bytes: int) -> int:
-    """MiB for prompts that lost their slot: as much as the slots have, within reason."""
-    return min(slot_bytes // _MIB, _LARGEST_PROMPT_CACHE_MIB)
-
-
-_KV_BYTES: dict[KvType, float] = {"f16": 2.0, "q8_0": 34 / 32}  # q8_0: 32 numbers of a byte and their 16-bit scale
-
-
-def _kv_bytes_per_token(header: GgufHeader, kv_type: KvType) -> float:
-    """A number for each layer, key-value head and dimension, of keys and of values."""
-
-    def number(name: str, otherwise: int) -> int:
-        return int(header.values.get(f"{header.architecture}.{name}", otherwise))
-
-    heads = number("attention.head_count", 1)
-    width = number("embedding_length", 0) // max(heads, 1)
-    dimensions = number("attention.key_length", width) + number("attention.value_length", width)
-    return number("block_count", 0) * number("attention.head_count_kv", heads) * dimensions * _KV_BYTES[kv_type]

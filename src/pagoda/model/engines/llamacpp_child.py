@@ -49,6 +49,9 @@ def _parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
     parameters.endpoint_slots = True
     parameters.sse_ping_interval = -1
     parameters.verbosity = 2  # warnings and errors: its log of every request would grow without bound
+    if config["adapters"]:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in config["adapters"]]
+        parameters.lora_init_without_apply = True  # each request names the one that it wants
     if config["embedding"]:
         parameters.embedding = True
         parameters.n_batch = parameters.n_ubatch = config["batch"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagoda.core.ports import Progress
+from pagoda.model.catalog.recipes.writing import write_out
 
 Tensor: TypeAlias = tuple[NDArray[Any], "gguf.GGMLQuantizationType | None"]
 """Values, and their GGML type when they are packed blocks; ``None`` means that numpy's own type says it."""
@@ -97,17 +96,8 @@ def write_bert(
     for name in needed_names(shape.layers):
         values, kind = tensors[name]
         writer.add_tensor(name, values, raw_dtype=kind)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        progress("build", 0, None)
-        writer.write_tensors_to_file()
-        writer.close()
-    except OSError as error:
-        for file in writer.fout or ():
-            with contextlib.suppress(OSError):  # what is still buffered does not fit either
-                file.close()
-        raise OSError(error.errno or errno.ENOSPC, str(error)) from error  # NumPy names a full disk without its number
+    progress("build", 0, None)
+    write_out(writer)
     size = target.stat().st_size
     progress("build", size, size)
 

@@ -1,0 +1,216 @@
+"""Quantisation at work: what a run of the kind ``quantisation`` does. Forms that have a row are not made again."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pagoda.application.exporting import entry_at, located, trial_service
+from pagoda.core.errors import InvalidRequest, PagodaError
+from pagoda.core.runs import RunContext
+from pagoda.core.runs.files import append_line, cut_torn_line, read_lines, write_json
+from pagoda.core.types import Call, Generation, Json, Sampling, Usage
+from pagoda.model.catalog.disk import bytes_under, stored
+from pagoda.model.catalog.opening import Shelf
+from pagoda.model.export.gguf_file import write_gguf
+from pagoda.model.export.merging import Trained, load_trained
+from pagoda.model.quantize.forms import FORMS, find_form
+from pagoda.model.quantize.measuring import Measure, Quality, Text, read_texts
+from pagoda.model.quantize.methods import METHODS, find_method, share_quantised
+from pagoda.model.quantize.report import ORIGINAL, Row, draw, row_of, verdicts
+from pagoda.model.quantize.restoring import kinds_in, restore
+
+KIND = "quantisation"
+REPORT, PLOT = "report.json", "quality.svg"
+_WRITTEN = 32
+_WIDE = ("F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run's config."""
+
+    model: str
+    """The folder of a checkpoint."""
+    forms: tuple[str, ...]
+    data: str
+    rows: int = 40
+
+
+def plan_quantisation(shelf: Shelf, source: str, forms: Sequence[str], data: Path, rows: int) -> Plan:
+    """The plan for what a person named. Raises ``InvalidRequest``, ``NotFound`` or ``Unavailable`` before any work."""
+    folder, adapter = located(shelf, source, None)
+    if adapter is not None:
+        raise InvalidRequest(f"{source} is an adapter; export it with `pagoda export --to safetensors` first.")
+    named = tuple(dict.fromkeys(_name_of(form) for form in forms))
+    read_texts(data, rows)
+    return Plan(model=str(folder), forms=named, data=str(data.absolute()), rows=rows)
+
+
+def _name_of(form: str) -> str:
+    if form.lower() in METHODS:
+        return find_method(form.lower()).name
+    if form.upper() in FORMS:
+        return find_form(form).name
+    raise InvalidRequest(f"There is no form {form!r}; there are {', '.join([*FORMS, *METHODS])}.", param="forms")
+
+
+def plan_json(plan: Plan) -> dict[str, Json]:
+    """The plan as a run keeps it."""
+    return {**asdict(plan), "forms": list(plan.forms)}
+
+
+async def run_quantisation(context: RunContext) -> Mapping[str, Json]:
+    """Make each form, load it again, measure it, and report."""
+    config: dict[str, Any] = dict(context.config)
+    plan = Plan(**{**config, "forms": tuple(config["forms"])})
+    work = _Work(context, plan, read_texts(Path(plan.data), plan.rows))
+    try:
+        rows = await work.perform()
+    finally:
+        shutil.rmtree(context.checkpoints / "original", ignore_errors=True)  # the original's tables are large
+    report = {"model": plan.model, "texts": plan.rows, "rows": [row.to_json() for row in rows], "said": verdicts(rows)}
+    await asyncio.to_thread(write_json, context.artifacts / REPORT, report)
+    if find_spec("matplotlib") is not None:
+        await asyncio.to_thread(draw, rows, context.artifacts / PLOT)
+    else:
+        context.log("No picture was drawn: it needs matplotlib (`pip install 'pagoda-llm[plots]'`).")
+    return {"report": str(context.artifacts / REPORT), "said": verdicts(rows)}
+
+
+class _Work:
+    """One quantisation."""
+
+    def __init__(self, context: RunContext, plan: Plan, texts: Sequence[Text]) -> None:
+        self._context = context
+        self._plan = plan
+        self._texts = texts
+        self._stage = ""
+
+    async def perform(self) -> list[Row]:
+        """All rows: those of an earlier attempt as they are."""
+        path = self._context.checkpoints / "rows.jsonl"
+        self._context.checkpoints.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            cut_torn_line(path)
+        rows = {row["form"]: row_of(row) for row in (read_lines(path, 0)[0] if path.exists() else ())}
+        self._stage = ORIGINAL
+        self._context.progress(ORIGINAL, 0, None)
+        trained = await asyncio.to_thread(load_trained, Path(self._plan.model), None)
+        kept = self._context.checkpoints / "original"
+        measure = Measure(trained.tokenizer, self._texts, kept, self._tick)
+        found = await asyncio.to_thread(self._original, trained.model, measure)
+        rows.setdefault(ORIGINAL, found)
+        for form in (form for form in self._plan.forms if form not in rows):
+            self._stage = form
+            self._context.progress(form, 0, None)
+            rows[form] = await self._form(form, trained, measure)
+            append_line(path, rows[form].to_json())
+            gc.collect()
+        return [rows[form] for form in (ORIGINAL, *self._plan.forms)]
+
+    def _tick(self, done: int, total: int) -> None:
+        self._context.progress(self._stage, done, total)
+
+    def _original(self, model: Any, measure: Measure) -> Row:
+        share, held = share_quantised(model)
+        size = bytes_under(Path(self._plan.model))
+        quality = measure.original(model)
+        return Row(
+            form=ORIGINAL,
+            engine="torch",
+            bytes=size,
+            share=share,
+            kinds={},
+            reloaded=True,
+            quality=quality,
+            memory=held,
+        )
+
+    async def _form(self, form: str, trained: Trained, measure: Measure) -> Row:
+        """A row for the form, also where it fails: then with the reason."""
+        engine = "torch" if form in METHODS else "llamacpp"
+        try:
+            if form in METHODS:
+                return await asyncio.to_thread(self._in_torch, form, measure)
+            return await self._in_gguf(form, trained, measure)
+        except (PagodaError, OSError, ValueError, RuntimeError, TypeError, NotImplementedError) as error:
+            why = " ".join(str(error).split())[:300] or type(error).__name__
+            self._context.log(f"{form}: {type(error).__name__}: {error}")
+            return Row(form=form, engine=engine, kinds={}, problem=why)
+
+    def _in_torch(self, form: str, measure: Measure) -> Row:
+        method = find_method(form)
+        folder = self._context.artifacts / form
+        with stored(f"The form {form}", folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            live = method.make(Path(self._plan.model))
+            method.write(live, folder)
+        model = method.load(folder)
+        measure.check_same(live, model)
+        del live
+        share, held = share_quantised(model)
+        quality = measure.form(model)
+        size = bytes_under(folder)
+        return Row(
+            form=form, engine="torch", bytes=size, share=share, kinds={}, reloaded=True, quality=quality, memory=held
+        )
+
+    async def _in_gguf(self, form: str, trained: Trained, measure: Measure) -> Row:
+        file = self._context.artifacts / f"{Path(self._plan.model).name}.{form}.gguf"
+        quality, kinds = await asyncio.to_thread(self._weights, form, file, trained, measure)
+        total = sum(kinds.values())
+        small = total - sum(kinds.get(kind, 0) for kind in _WIDE)
+        reading, writing, memory = await self._served(file)
+        return Row(
+            form=form,
+            engine="llamacpp",
+            bytes=file.stat().st_size,
+            share=small / total,
+            kinds=kinds,
+            reloaded=True,
+            quality=replace(quality, reading=reading, writing=writing),
+            memory=memory,
+        )
+
+    def _weights(self, form: str, file: Path, trained: Trained, measure: Measure) -> tuple[Quality, dict[str, int]]:
+        source = Path(self._plan.model)
+        write_gguf(source, trained.tokenizer, trained.stops, file, find_form(form), lambda *_: None)
+        model = restore(file, load_trained(source, None).model)
+        return measure.form(model), kinds_in(file)
+
+    async def _served(self, file: Path) -> tuple[float, float, int | None]:
+        """The engine's speeds on the sample's first texts, and the memory of its process."""
+        entry = entry_at(file, "form")
+        async with trial_service(self._context, entry) as platform:
+            texts = [text.context for text in self._texts[:4]]
+            call = Call(purpose="evaluation")
+
+            async def ask(text: str, tokens: int) -> tuple[float, Usage]:
+                request = Generation(model=entry.id, prompt=text, max_tokens=tokens, sampling=Sampling(temperature=0.0))
+                began, usage = time.perf_counter(), Usage(0)
+                async with aclosing(platform.inference.complete(request, call)) as events:  # type: ignore[type-var]
+                    async for event in events:
+                        if isinstance(event, Usage):
+                            usage = event
+                return time.perf_counter() - began, usage
+
+            await ask("A first word.", 1)
+            read = [await ask(text, 1) for text in texts]
+            written = [await ask(text, 1 + _WRITTEN) for text in texts[:1]]
+            reading = sum(usage.prompt_tokens - usage.cached_tokens for _, usage in read) / sum(
+                took for took, _ in read
+            )
+            took, usage = written[0]
+            writing = usage.completion_tokens / took
+            states = await platform.states()
+            used = states.get(entry.id, {}).get("used", {})
+        return reading, writing, int(used.get("host") or 0) or None

@@ -1,0 +1,42 @@
+"""``pagoda train distill``: a smaller model taught by a larger one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagoda.cli.context import settings_from
+
+if TYPE_CHECKING:
+    from pagoda.cli.context import AddCommand
+
+
+def add_distill(add: AddCommand) -> None:
+    """Add the command to those of ``pagoda train``."""
+    parser = add("distill", run_distill, "teach a student what a teacher would say", "distill --config distill.yaml")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the recipe, a YAML file")
+
+
+def run_distill(args: argparse.Namespace) -> int:
+    """Distil; the student is a checkpoint in the run's folder."""
+    from pagoda.application.distilling import KIND, plan_distillation
+    from pagoda.cli.runs import carry_out
+    from pagoda.model.catalog.opening import open_shelf
+    from pagoda.model.distillation.recipe import read_recipe
+
+    settings = settings_from(args)
+    config = plan_distillation(open_shelf(settings), read_recipe(args.config))
+    run = carry_out(settings, KIND, config, as_json=args.json)
+    result = run.result or {}
+    if run.status != "done":
+        return 1
+    if args.json:
+        import json
+
+        sys.stdout.write(json.dumps({"type": "result", "run": run.id, **result}) + "\n")
+    else:
+        sys.stdout.write(f"The student is in {result['student']} ({result['rows']} rows, loss {result['loss']:.4f}).\n")
+        sys.stdout.write(f"Serve it with: pagoda export {result['student']} --name NAME\n")
+    return 0

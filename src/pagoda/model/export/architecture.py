@@ -1,0 +1,192 @@
+"""The families of checkpoints that can be written as GGUF: their shape, the names of their tensors, their layout.
+
+A family is here once a test has shown that llama.cpp computes the same log-probabilities as transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from pagoda.core.errors import InvalidRequest
+
+Config: TypeAlias = Mapping[str, Any]
+_LAYER = re.compile(r"(?:model|transformer)\.(?:layers|h)\.(\d+)\.(.+)")
+
+_LLAMA_PARTS = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_GPT2_PARTS = {
+    "ln_1": "attn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "ln_2": "ffn_norm",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
+_OUTER = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "transformer.wte": "token_embd",
+    "transformer.wpe": "position_embd",
+    "transformer.ln_f": "output_norm",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One architecture of transformers in GGUF's words."""
+
+    name: str
+    """GGUF's architecture."""
+    parts: Mapping[str, str]
+    shape: Callable[[gguf.GGUFWriter, Config], None]
+    rotates: bool = False
+    """Whether llama.cpp wants the halves of each head's queries and keys interleaved."""
+    transposed: bool = False
+    """Whether its matrices are stored inputs first (GPT-2's ``Conv1D``)."""
+
+    def tensors(self, state: Mapping[str, NDArray[Any]], config: Config) -> Iterator[tuple[str, NDArray[Any]]]:
+        """GGUF names and values of a checkpoint's tensors. Raises ``InvalidRequest`` naming one it has no place for."""
+        tied = bool(config.get("tie_word_embeddings"))
+        for name, values in state.items():
+            target = self._name(name)
+            if target is None or (tied and target == "output.weight"):
+                continue
+            yield target, self._layout(name, values, config)
+
+    def restored(
+        self, names: Iterable[str], tensors: Mapping[str, NDArray[Any]], config: Config
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The way back: a checkpoint's tensors, by its own names, from those of a GGUF file."""
+        for name in names:
+            target = self._name(name)
+            if target is not None and target in tensors:
+                yield name, self._layout(name, tensors[target], config, back=True)
+
+    def adapted(self, module: str, rows: NDArray[Any], config: Config) -> tuple[str, NDArray[Any]]:
+        """The GGUF tensor that a module's adapter changes, and the adapter's outputs (rows) in that tensor's order."""
+        name = f"{module}.weight"
+        target = self._name(name)
+        if target is None:
+            raise InvalidRequest(f"GGUF's architecture {self.name} has no place for {module}.", param="model")
+        return target, rows if self.transposed else self._layout(name, rows, config)
+
+    def _name(self, name: str) -> str | None:
+        stem, _, kind = name.rpartition(".")
+        if match := _LAYER.fullmatch(stem):
+            if match[2] in self.parts:
+                return f"blk.{match[1]}.{self.parts[match[2]]}.{kind}"
+            if match[2] in ("attn",) and kind in ("bias", "masked_bias"):
+                return None  # GPT-2's causal mask, which older checkpoints carry along
+        elif stem in _OUTER:
+            return f"{_OUTER[stem]}.{kind}"
+        raise InvalidRequest(f"GGUF's architecture {self.name} has no place for the tensor {name}.")
+
+    def _layout(self, name: str, values: NDArray[Any], config: Config, *, back: bool = False) -> NDArray[Any]:
+        if self.transposed and values.ndim == 2 and "transformer.h." in name:
+            return np.ascontiguousarray(values.T)
+        if self.rotates and ".self_attn." in name and (".q_proj." in name or ".k_proj." in name):
+            heads = int(config["num_attention_heads"])
+            kept = heads if ".q_proj." in name else int(config.get("num_key_value_heads") or heads)
+            return _interleaved(values, kept, back=back)
+        return values
+
+
+def _interleaved(values: NDArray[Any], heads: int, *, back: bool) -> NDArray[Any]:
+    """Rows of each head from (first half, second half) to pairs, which is how llama.cpp rotates this family."""
+    half = values.shape[0] // heads // 2
+    pairs = values.reshape(heads, *((half, 2) if back else (2, half)), *values.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(values.shape))
+
+
+def _llama_shape(writer: gguf.GGUFWriter, config: Config) -> None:
+    heads = int(config["num_attention_heads"])
+    width = int(config.get("head_dim") or config["hidden_size"] // heads)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
+    writer.add_key_length(width)
+    writer.add_value_length(width)
+    writer.add_rope_dimension_count(width)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    _rope(writer, config)
+
+
+def _rope(writer: gguf.GGUFWriter, config: Config) -> None:
+    rope = config.get("rope_parameters") or {}
+    kind = rope.get("rope_type", "default")
+    writer.add_rope_freq_base(float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0))
+    if kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+    elif kind != "default":
+        raise InvalidRequest(
+            f"GGUF is written for rotary positions of the kinds default and linear, and this model's is {kind}; "
+            "`pagoda export --to safetensors` works."
+        )
+
+
+def _gpt2_shape(writer: gguf.GGUFWriter, config: Config) -> None:
+    if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
+        raise InvalidRequest(f"llama.cpp's gpt2 has no activation {config['activation_function']!r}, only gelu_new.")
+    for key in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"):
+        if config.get(key):
+            raise InvalidRequest(f"llama.cpp's gpt2 has no {key}; `pagoda export --to safetensors` works.")
+    writer.add_context_length(config["n_positions"])
+    writer.add_embedding_length(config["n_embd"])
+    writer.add_block_count(config["n_layer"])
+    writer.add_feed_forward_length(int(config.get("n_inner") or 4 * config["n_embd"]))
+    writer.add_head_count(config["n_head"])
+    writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+
+
+FAMILIES = {
+    "llama": Family(name="llama", parts=_LLAMA_PARTS, shape=_llama_shape, rotates=True),
+    "qwen2": Family(name="qwen2", parts=_LLAMA_PARTS, shape=_llama_shape),
+    "qwen3": Family(name="qwen3", parts=_LLAMA_PARTS, shape=_llama_shape),
+    "gpt2": Family(name="gpt2", parts=_GPT2_PARTS, shape=_gpt2_shape, transposed=True),
+}
+"""By ``model_type`` of the checkpoint's config."""
+
+
+def family_of(config: Config) -> Family:
+    """The family of a checkpoint. Raises ``InvalidRequest`` naming those that are written, and what a config asks."""
+    kind = str(config.get("model_type", ""))
+    if kind not in FAMILIES:
+        raise InvalidRequest(
+            f"GGUF is written for {', '.join(FAMILIES)}, and this model is {kind or 'of no named type'}; "
+            "`pagoda export --to safetensors` works."
+        )
+    for key, unsupported in (("mlp_bias", True), ("use_sliding_window", True)):
+        if config.get(key) is unsupported:
+            raise InvalidRequest(f"GGUF is not written for a {kind} model with {key}; `--to safetensors` works.")
+    if kind != "gpt2" and config.get("hidden_act", "silu") != "silu":
+        raise InvalidRequest(f"llama.cpp's {kind} computes with silu, and this model with {config['hidden_act']}.")
+    return FAMILIES[kind]
+
+
+def layers_of(config: Config) -> int:
+    """How many layers a config states."""
+    return int(config.get("num_hidden_layers") or config["n_layer"])

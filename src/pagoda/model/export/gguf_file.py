@@ -1,0 +1,73 @@
+"""Writes a Hugging Face checkpoint as a GGUF file, without torch. Not the proof that it answers the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+from numpy.typing import NDArray
+
+from pagoda.core.errors import InvalidRequest
+from pagoda.core.ports import Progress
+from pagoda.model.catalog.disk import place, stored
+from pagoda.model.catalog.recipes.safetensors import broken, read_tensors
+from pagoda.model.catalog.recipes.writing import write_out
+from pagoda.model.export.architecture import family_of, layers_of
+from pagoda.model.export.vocabulary import read_vocabulary
+from pagoda.model.quantize.blocks import NUMPY_KINDS, encode
+from pagoda.model.quantize.forms import Form, type_of
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """A checkpoint's config and tensors, which stay in their files until they are used (bfloat16 is widened)."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidRequest(f"{folder} holds no config.json and so no checkpoint.") from None
+    except ValueError as error:
+        raise broken(folder / "config.json", f"it is not JSON ({error})") from error
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InvalidRequest(f"{folder} holds no safetensors weights; a pickle is never loaded.")
+    return config, {name: values for file in files for name, values in read_tensors(file).items()}
+
+
+def write_gguf(
+    folder: Path, tokenizer: Any, stops: Sequence[int], target: Path, form: Form, progress: Progress
+) -> dict[str, str]:
+    """Write the checkpoint in ``folder`` to ``target``, whole or not at all; gives each tensor's type by name.
+
+    Raises ``InvalidRequest`` for what GGUF or llama.cpp has no form for, ``StoreError`` for a full disk.
+    """
+    config, state = read_checkpoint(folder)
+    family = family_of(config)
+    rows = next(len(values) for name, values in state.items() if name.endswith(("embed_tokens.weight", "wte.weight")))
+    vocabulary = read_vocabulary(folder, tokenizer, stops, rows)
+    draft = target.with_name(f".{target.name}.draft")
+    with stored(f"The file {target.name}", target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writer = gguf.GGUFWriter(draft, family.name)
+        try:
+            writer.add_name(folder.name)
+            writer.add_type("model")
+            family.shape(writer, config)
+            writer.add_file_type(form.file_type)
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+            vocabulary.write(writer)
+            kinds = {}
+            tensors = dict(family.tensors(state, config))
+            tied = "output.weight" not in tensors
+            for done, (name, values) in enumerate(tensors.items(), 1):
+                kind = type_of(form, name, values.shape, layers_of(config), tied=tied)
+                data = encode(values, kind)
+                writer.add_tensor(name, data, raw_dtype=None if kind in NUMPY_KINDS else kind)
+                kinds[name] = kind.name
+                progress("quantise", done, len(tensors))
+            write_out(writer)
+            place(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+    return kinds

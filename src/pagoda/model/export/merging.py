@@ -1,0 +1,169 @@
+"""A trained model as its trainer saw it, and the same with its adapter merged in. torch and PEFT, while they are used.
+
+Tied embeddings are the trap: merging a LoRA of ``lm_head`` writes into the matrix that ``embed_tokens`` shares, and
+the model then reads other words than it was trained on. So a tied model whose head or embedding an adapter touches is
+untied before the merge, and saved with both matrices.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pagoda.core.errors import InvalidRequest, StoreError, Unavailable
+from pagoda.model.catalog.entry import ADAPTER_FILES
+
+_ENDS = ("lm_head", "embed_tokens", "wte")
+"""Modules that a tied model holds one matrix for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model as the trainer computes with it: base and live adapter, if there is one."""
+
+    model: Any
+    tokenizer: Any
+    stops: tuple[int, ...]
+    """Token ids at which it stops."""
+    adapted: bool
+
+
+def load_trained(base: Path, adapter: Path | None) -> Trained:
+    """Load a checkpoint in single precision, with its adapter unmerged. The adapter's tokenizer wins over the base's.
+
+    Raises ``Unavailable`` where torch or PEFT is missing, ``InvalidRequest`` where the adapter does not fit the base,
+    ``StoreError`` for broken files.
+    """
+    try:
+        import torch
+
+        from pagoda.model.engines.transformers_child.checkpoint import load_checkpoint  # noqa: PLC0415  (torch)
+    except ImportError as error:
+        raise _not_installed(error) from error
+    found = load_checkpoint(base, embeds=False, device="cpu", dtype=torch.float32, trust=False)
+    model, tokenizer = found.model, found.tokenizer
+    if adapter is not None:
+        tokenizer = _own_tokenizer(adapter) or tokenizer
+        model = _with_adapter(model, adapter)
+    return Trained(model, tokenizer, _stops(model, tokenizer), adapter is not None)
+
+
+def save_merged(trained: Trained, folder: Path) -> bool:
+    """Merge the adapter into the model and save it as a checkpoint; gives whether tied embeddings were untied.
+
+    After this ``trained.model`` computes with merged weights and is the trainer's no longer. Raises ``OSError`` with
+    the number of a full disk.
+    """
+    from safetensors import SafetensorError  # noqa: PLC0415  (transformers brings it along)
+
+    model, untied = trained.model, False
+    if trained.adapted:
+        untied = _untie(model)
+        if untied:
+            for config in (model.get_base_model().config, model.get_base_model().config.get_text_config()):
+                config.tie_word_embeddings = False
+        with _handled_ties():
+            model = model.merge_and_unload()
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # it tells a full disk in words alone
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(folder)) from error
+    trained.tokenizer.save_pretrained(folder)
+    return untied
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether PEFT saved an adapter in the folder."""
+    return (folder / ADAPTER_FILES[0]).is_file()
+
+
+def base_named_by(adapter: Path) -> str:
+    """What the adapter says it was trained on: a path or a hub's id."""
+    path = adapter / ADAPTER_FILES[0]
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}).", code="broken_file") from error
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise _not_installed(error) from error
+    if not (adapter / ADAPTER_FILES[1]).is_file():
+        raise InvalidRequest(f"{adapter} is no adapter: it has no {ADAPTER_FILES[1]} (a pickle is never loaded).")
+    try:
+        with _handled_ties():
+            live = PeftModel.from_pretrained(model, adapter, is_trainable=False)
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        why = " ".join(str(error).split())[:300].rstrip(".")
+        raise InvalidRequest(f"The adapter in {adapter} does not fit its base model: {why}.") from error
+    return live.eval()
+
+
+@contextmanager
+def _handled_ties() -> Iterator[None]:
+    """Without PEFT's warnings that tied embeddings want care: they get it here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Model (has|with) `tie_word_embeddings=True`", UserWarning)
+        yield
+
+
+def _untie(model: Any) -> bool:
+    """Give head and embedding matrices of their own, where they share one and the adapter touches either."""
+    import torch
+
+    inner = model.get_base_model()
+    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
+    if head is None or _weight(head) is not _weight(embedding):
+        return False
+    if not any(name.split(".")[-1] in _ENDS and hasattr(module, "merge") for name, module in model.named_modules()):
+        return False
+    _plain(head).weight = torch.nn.Parameter(_weight(head).detach().clone(), requires_grad=False)
+    return True
+
+
+def _plain(module: Any) -> Any:
+    """The module itself, below an adapter's layer."""
+    return module.get_base_layer() if hasattr(module, "get_base_layer") else module
+
+
+def _weight(module: Any) -> Any:
+    return _plain(module).weight
+
+
+def _stops(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    stated = model.generation_config.eos_token_id
+    if stated is None:
+        stated = tokenizer.eos_token_id
+    if stated is None:
+        raise InvalidRequest(
+            "The model has no end of sequence: neither its generation config nor its tokenizer name one."
+        )
+    found: Sequence[int] = [stated] if isinstance(stated, int) else stated
+    return tuple(dict.fromkeys(int(id) for id in found))
+
+
+def _own_tokenizer(adapter: Path) -> Any:
+    """The tokenizer that the trainer saved beside the adapter, if it did."""
+    from transformers import AutoTokenizer
+
+    if not (adapter / "tokenizer.json").is_file():
+        return None
+    return AutoTokenizer.from_pretrained(adapter, local_files_only=True)
+
+
+def _not_installed(error: ImportError) -> Unavailable:
+    return Unavailable(
+        f"Exporting needs {error.name}, which this install does not have: run `pip install 'pagoda-llm[train]'`.",
+        code="not_installed",
+        retryable=False,
+    )

@@ -1,0 +1,1 @@
+"""Smaller forms of a model, and one report on what each costs and gives."""

@@ -1,0 +1,159 @@
+"""What a form of a model costs: perplexity, divergence from the original, a task, speed. torch, while it is used.
+
+Perplexity is exp of the mean negative log-likelihood of the next token over all tokens but the first of each text.
+The divergence is KL(original || form), natural logarithm, mean over the same places and the whole vocabulary
+(Kullback and Leibler, 1951). The task is LAMBADA's (Paperno et al., 2016): the last word, all of its tokens, greedily.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pagoda.core.errors import InvalidRequest
+
+_DECODED = 16
+_SAME = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, and the word that ends it."""
+
+    context: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Figures of one form on the sample. Speeds in tokens a second, of one text at a time."""
+
+    tokens: int
+    perplexity: float
+    divergence: float
+    """Mean KL from the original."""
+    worst: float
+    """Its 99th percentile."""
+    agreement: float
+    """Share of places where both have the same favourite."""
+    accuracy: float
+    reading: float
+    """Tokens of prompts a second."""
+    writing: float
+    """Tokens written a second."""
+
+
+def read_texts(path: Path, rows: int) -> list[Text]:
+    """The first ``rows`` texts of a JSON Lines file with ``context`` and ``continuation``, or ``text``."""
+    found: list[Text] = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if len(found) == rows:
+                    break
+                found.append(_text(json.loads(line), f"{path}, line {number}"))
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", param="data") from error
+    except ValueError as error:
+        raise InvalidRequest(f"{path} is not JSON Lines ({error}).", param="data") from error
+    if not found:
+        raise InvalidRequest(f"{path} has no texts.", param="data")
+    return found
+
+
+def _text(row: Any, place: str) -> Text:
+    if isinstance(row, dict):
+        if isinstance(row.get("context"), str) and isinstance(row.get("continuation"), str):
+            return Text(row["context"].rstrip(), row["continuation"].strip())
+        if isinstance(row.get("text"), str) and " " in row["text"].strip():
+            context, _, word = row["text"].strip().rpartition(" ")
+            return Text(context, word)
+    raise InvalidRequest(f"{place} has neither context and continuation nor a text of several words.", param="data")
+
+
+class Measure:
+    """Measures forms against one original on one sample. The original's log-probabilities are kept on disk."""
+
+    def __init__(self, tokenizer: Any, texts: Sequence[Text], kept: Path, tick: Callable[[int, int], None]) -> None:
+        self._rows: list[tuple[list[int], int]] = []
+        for text in texts:
+            context = tokenizer.encode(text.context)
+            whole = tokenizer.encode(f"{text.context} {text.word}")
+            self._rows.append((whole, min(len(context), len(whole) - 1)))
+        self._kept = kept
+        self._tick = tick
+
+    def original(self, model: Any) -> Quality:
+        """The original's own figures; keeps what others are compared with."""
+        self._kept.mkdir(parents=True, exist_ok=True)
+        return self._measured(model, keep=True)
+
+    def form(self, model: Any) -> Quality:
+        """A form's figures against the original, which was measured before."""
+        return self._measured(model, keep=False)
+
+    def check_same(self, live: Any, reloaded: Any) -> None:
+        """Raise ``ValueError`` unless a form that was loaded again computes what the one that was saved does."""
+        import torch
+
+        ids = torch.tensor([self._rows[0][0]])
+        with torch.inference_mode():
+            gap = float((live(ids).logits.float() - reloaded(ids).logits.float()).abs().max())
+        if not gap <= _SAME:  # a NaN is not
+            raise ValueError(f"what was saved loads as another model (logits differ by up to {gap:.3g})")
+
+    def _measured(self, model: Any, *, keep: bool) -> Quality:
+        import torch
+
+        losses: list[float] = []
+        gaps: list[float] = []
+        agreed = right = 0
+        seconds = 0.0
+        for number, (ids, start) in enumerate(self._rows):
+            began = time.perf_counter()
+            with torch.inference_mode():
+                logits = model(torch.tensor([ids])).logits[0, :-1].float()
+            seconds += time.perf_counter() - began
+            table = torch.log_softmax(logits, dim=-1)
+            wanted = torch.tensor(ids[1:])
+            losses += (-table[torch.arange(len(wanted)), wanted]).tolist()
+            favourite = table.argmax(dim=-1)
+            right += bool((favourite[start - 1 :] == wanted[start - 1 :]).all())
+            place = self._kept / f"{number}.npy"
+            if keep:
+                np.save(place, table.numpy())
+            original = table if keep else torch.from_numpy(np.load(place))
+            gaps += (original.exp() * (original - table)).sum(dim=-1).clamp(min=0).tolist()
+            agreed += int((original.argmax(dim=-1) == favourite).sum())
+            self._tick(number + 1, len(self._rows))
+        tokens = len(losses)
+        return Quality(
+            tokens=tokens,
+            perplexity=math.exp(min(sum(losses) / tokens, 700.0)),
+            divergence=sum(gaps) / tokens,
+            worst=float(np.percentile(gaps, 99)),
+            agreement=agreed / tokens,
+            accuracy=right / len(self._rows),
+            reading=(tokens + len(self._rows)) / seconds,
+            writing=_writing_speed(model, self._rows[0][0][:16]),
+        )
+
+
+def _writing_speed(model: Any, prompt: Sequence[int]) -> float:
+    """Tokens written a second, by the model's own cache, the prompt's pass left out."""
+    import torch
+
+    with torch.inference_mode():
+        out = model(torch.tensor([list(prompt)]), use_cache=True)
+        began = time.perf_counter()
+        for _ in range(_DECODED):
+            token = out.logits[:, -1:].argmax(dim=-1)
+            out = model(token, past_key_values=out.past_key_values, use_cache=True)
+    return _DECODED / (time.perf_counter() - began)

@@ -1,0 +1,115 @@
+"""Tiny random checkpoints of several families with a tokenizer of our own, and adapters of them, for tests."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = (
+    "{% for message in messages %}<|open|>{{ message['role'] }}\n{{ message['content'] }}<|shut|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|open|>assistant\n{% endif %}"
+)
+
+_WORDS = "the quick brown fox answers 42 questions about a red lamp, and then one more. 你好，世界。今天天气很好。 "
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """torch on one thread: on two that others use as well, a tiny model crawls."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_tokenizer(*, template: bool = True, vocabulary: int = 320) -> Any:
+    """A byte-level BPE tokenizer; ids 1 and 2 open and shut a turn, by names that llama.cpp does not know."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<|nil|>", "<|open|>", "<|shut|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator([_WORDS] * 4, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<|open|>", eos_token="<|shut|>", unk_token="<|nil|>"
+    )
+    tokenizer.chat_template = TEMPLATE if template else None
+    return tokenizer
+
+
+def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0) -> Any:
+    """A random causal model of two layers whose logits are far enough apart to have clear favourites."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    ends = {"bos_token_id": 1, "eos_token_id": 2}
+    if family == "gpt2":
+        sizes = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 512}
+    else:
+        sizes = {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+        }
+        if family == "qwen3":
+            sizes["head_dim"] = 32
+    config = AutoConfig.for_model(
+        family, vocab_size=rows, tie_word_embeddings=tied, initializer_range=0.3, **sizes, **ends
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.1)
+        pieces = [make_tokenizer().decode([token]) for token in range(rows)]
+        broken = [token for token, piece in enumerate(pieces) if token not in (0, 1, 2) and not piece.isprintable()]
+        broken += [token for token, piece in enumerate(pieces) if "\ufffd" in piece or not piece]
+        for matrix in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+            matrix[broken] *= 0.01  # engines show no parts of characters: the model shall not like them
+    return model
+
+
+def save_checkpoint(
+    folder: Path, family: str = "llama", *, tied: bool = True, template: bool = True, seed: int = 0
+) -> Path:
+    """A checkpoint folder."""
+    make_model(family, tied=tied, seed=seed).save_pretrained(folder)
+    make_tokenizer(template=template).save_pretrained(folder)
+    return folder
+
+
+def save_adapter(base: Path, folder: Path, targets: list[str], **options: Any) -> Path:
+    """A LoRA adapter whose weights are random, so that it changes something."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base)
+    torch.manual_seed(1)
+    options.setdefault("fan_in_fan_out", model.config.model_type == "gpt2")
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM", **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)  # that is what is tested
+        adapted = get_peft_model(model, config)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.2)
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder

@@ -1,0 +1,200 @@
+"""Export: an adapter merged, a file written, and refused unless the served model answers as the trainer's does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from pagoda.application import exporting
+from pagoda.application.registry import run_kinds
+from pagoda.core.configuration import load_settings
+from pagoda.core.errors import Conflict, InvalidRequest
+from pagoda.core.runs import Run, RunRegistry, Runs, execute
+from pagoda.core.settings import Settings
+from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.export import reading
+from pagoda.model.export.gguf_file import write_gguf
+from pagoda.model.export.parity import read_probes
+from tests.conftest import settings_in
+from tests.tiny_models import save_adapter, save_checkpoint
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # peft's
+]
+
+
+def export(settings: Settings, source: Path, **options: Any) -> Run:
+    """Plan an export and carry it out in this process."""
+    given = {"base": None, "name": "tiny", "to": "gguf", "form": "F32"} | options
+    plan = exporting.plan_export(open_shelf(settings), str(source), **given)
+    registry = RunRegistry(run_kinds())
+    run = Runs(settings, registry).create(exporting.KIND, exporting.plan_json(plan))
+    return execute(run.id, registry, settings)
+
+
+def report_of(settings: Settings, run: Run) -> dict[str, Any]:
+    path = settings.runs_directory / run.id / "artifacts" / exporting.REPORT
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
+def test_a_family_is_served_with_the_trainers_answers(family: str, settings: Settings, tmp_path: Path) -> None:
+    run = export(settings, save_checkpoint(tmp_path / "base", family))
+
+    assert run.status == "done", run.error
+    report = report_of(settings, run)
+    served = [finding for finding in report["findings"] if finding["stage"] == "served"]
+    near = [finding["difference"] for finding in served if finding["what"] == "log-probabilities"]
+    assert len(near) == 4
+    assert max(near) < 0.01
+    entry = open_shelf(settings).catalog.resolve("tiny")
+    assert (entry.engine, entry.task, entry.context) == ("llamacpp", "chat", 512)
+
+
+def test_a_model_without_chat_template_is_proven_on_bare_texts(settings: Settings, tmp_path: Path) -> None:
+    run = export(settings, save_checkpoint(tmp_path / "base", "gpt2", template=False))
+
+    assert run.status == "done", run.error
+    assert open_shelf(settings).catalog.resolve("tiny").task == "completion"
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"), [("llama", ["q_proj", "v_proj", "down_proj"]), ("gpt2", ["c_attn", "c_fc"])]
+)
+def test_an_adapter_is_merged_and_quantised(
+    family: str, targets: list[str], settings: Settings, tmp_path: Path
+) -> None:
+    base = save_checkpoint(tmp_path / "base", family)
+    adapter = save_adapter(base, tmp_path / "adapter", targets)
+
+    run = export(settings, adapter, base=str(base), form="Q8_0")
+
+    assert run.status == "done", run.error
+    report = report_of(settings, run)
+    assert report["untied"] is False
+    assert {finding["stage"] for finding in report["findings"]} == {"merged", "exported", "served"}
+
+
+@pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens"]])
+def test_an_adapter_on_one_end_of_a_tied_model_leaves_the_other_alone(
+    targets: list[str], settings: Settings, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    base = save_checkpoint(tmp_path / "base")
+    run = export(settings, save_adapter(base, tmp_path / "adapter", targets), base=str(base))
+
+    assert run.status == "done", run.error
+    assert report_of(settings, run)["untied"] is True
+    before = load_file(base / "model.safetensors")["model.embed_tokens.weight"]
+    after = load_file(settings.runs_directory / run.id / "artifacts" / "merged" / "model.safetensors")
+    changed = {
+        name: not np.array_equal(after[name], before) for name in ("model.embed_tokens.weight", "lm_head.weight")
+    }
+    assert changed == {
+        "model.embed_tokens.weight": targets == ["embed_tokens"],
+        "lm_head.weight": targets == ["lm_head"],
+    }
+
+
+def test_safetensors_are_served_by_transformers_with_the_same_answers(settings: Settings, tmp_path: Path) -> None:
+    run = export(settings, save_checkpoint(tmp_path / "base"), to="safetensors")
+
+    assert run.status == "done", run.error
+    assert open_shelf(settings).catalog.resolve("tiny").engine == "transformers"
+
+
+def _break_template(write: Callable[..., Any], *given: Any) -> Any:
+    folder, tokenizer, *rest = given
+    kept, tokenizer.chat_template = tokenizer.chat_template, tokenizer.chat_template.replace("assistant", "helper")
+    try:
+        return write(folder, tokenizer, *rest)
+    finally:
+        tokenizer.chat_template = kept
+
+
+def _break_stop(write: Callable[..., Any], *given: Any) -> Any:
+    folder, tokenizer, _, *rest = given
+    return write(folder, tokenizer, (0,), *rest)
+
+
+def _break_tensor(write: Callable[..., Any], *given: Any) -> Any:
+    kinds = write(*given)
+    reader = gguf.GGUFReader(given[3], "r+")
+    tensor = next(tensor for tensor in reader.tensors if tensor.name == "blk.1.attn_k.weight")
+    tensor.data[:] = tensor.data[::-1].copy()
+    reader.data.flush()
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "served"),
+    [
+        (_break_template, "chat template", "tokens of the prompt"),
+        (_break_stop, "stop tokens", "stop at token 2"),
+        (_break_tensor, "blk.1.attn_k.weight", "log-probabilities"),
+    ],
+)
+def test_what_would_answer_otherwise_is_refused(
+    damage: Callable[..., Any],
+    said: str,
+    served: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = write_gguf
+    monkeypatch.setattr(exporting, "write_gguf", lambda *given: damage(write, *given))
+
+    run = export(settings, save_checkpoint(tmp_path / "base"))
+
+    assert run.status == "failed"
+    assert run.error is not None
+    assert said in run.error
+    failed = [finding for finding in report_of(settings, run)["findings"] if not finding["passed"]]
+    assert any(finding["stage"] == "served" and finding["what"] == served for finding in failed), failed
+    assert "tiny" not in {entry.id for entry in open_shelf(settings).catalog.entries()}
+
+
+def test_what_cannot_be_exported_is_refused_by_name(settings: Settings, tmp_path: Path) -> None:
+    shelf = open_shelf(settings)
+    plan = {"base": None, "name": "tiny", "to": "gguf"}
+    with pytest.raises(InvalidRequest, match="no GGUF form 'Q9'"):
+        exporting.plan_export(shelf, str(tmp_path), form="Q9", **plan)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="--base goes with an adapter"):
+        exporting.plan_export(shelf, str(tmp_path), **(plan | {"base": "x"}), form="F16")  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="already a model smollm2-135m-instruct"):
+        exporting.plan_export(shelf, str(tmp_path), **(plan | {"name": "smollm2-135m-instruct"}), form="F16")  # type: ignore[arg-type]
+
+    checkpoint = save_checkpoint(tmp_path / "base")
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    (checkpoint / "config.json").write_text(json.dumps(config | {"mlp_bias": True}), encoding="utf-8")
+    run = export(settings, checkpoint)
+    assert run.status == "failed"
+
+
+@pytest.mark.real_model
+@pytest.mark.timeout(300)
+def test_smollm2_is_served_from_q8_0_with_its_checkpoints_answers(
+    tmp_path: Path, models_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(
+        {"models.directory": str(models_directory)}, {"PAGODA_HOME": str(tmp_path / "home")}, tmp_path
+    )
+    checkpoint = str(
+        open_shelf(settings).store.locate(open_shelf(settings).catalog.resolve("smollm2-135m-instruct-hf"))
+    )
+    monkeypatch.setattr(exporting, "read_probes", lambda: read_probes()[:1])
+    monkeypatch.setattr(reading, "GREEDY_TOKENS", 6)
+
+    run = export(settings_in(tmp_path / "own"), Path(checkpoint), form="Q8_0", name="smol")
+
+    assert run.status == "done", run.error

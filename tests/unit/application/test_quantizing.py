@@ -1,0 +1,125 @@
+"""Quantisation: each form made, loaded again and measured against the original, and what is no result named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagoda.application import quantizing
+from pagoda.application.registry import run_kinds
+from pagoda.core.errors import InvalidRequest, Unavailable
+from pagoda.core.runs import RunRegistry, Runs, execute
+from pagoda.core.settings import Settings
+from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.quantize import methods
+from tests.tiny_models import save_checkpoint
+
+WORDS = "the quick brown fox answers 42 questions about a red lamp and then one more"
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    rows = [{"context": WORDS, "continuation": "lamp"}, {"text": f"你好，世界。 {WORDS}"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def quantise(settings: Settings, model: Path, forms: list[str], texts: Path) -> dict[str, Any]:
+    plan = quantizing.plan_quantisation(open_shelf(settings), str(model), forms, texts, 2)
+    registry = RunRegistry(run_kinds())
+    run = Runs(settings, registry).create(quantizing.KIND, quantizing.plan_json(plan))
+    done = execute(run.id, registry, settings)
+    assert done.status == "done", done.error
+    folder = settings.runs_directory / run.id / "artifacts"
+    assert (folder / quantizing.PLOT).stat().st_size > 1000
+    report: dict[str, Any] = json.loads((folder / quantizing.REPORT).read_text(encoding="utf-8"))
+    return {**report, "by": {row["form"]: row for row in report["rows"]}}
+
+
+def test_forms_lose_more_the_smaller_they_are_and_run_in_their_engines(
+    settings: Settings, tmp_path: Path, texts: Path
+) -> None:
+    rows = quantise(settings, save_checkpoint(tmp_path / "base"), ["F32", "Q8_0", "q4_0", "bf16"], texts)["by"]
+
+    assert rows["original"]["quality"]["divergence"] == 0
+    assert rows["F32"]["quality"]["divergence"] < 1e-9 < rows["Q8_0"]["quality"]["divergence"]
+    assert rows["Q8_0"]["quality"]["divergence"] < rows["Q4_0"]["quality"]["divergence"]
+    assert rows["F32"]["share"] == 0
+    assert rows["Q4_0"]["share"] > 0.9
+    assert rows["Q4_0"]["kinds"]["Q4_0"] > 0
+    assert rows["F32"]["bytes"] > rows["Q8_0"]["bytes"] > rows["Q4_0"]["bytes"]
+    for form in ("F32", "Q8_0", "Q4_0"):
+        row = rows[form]
+        assert (row["engine"], row["reloaded"], row["problem"]) == ("llamacpp", True, "")
+        assert min(row["quality"]["reading"], row["quality"]["writing"]) > 0
+    assert rows["bf16"]["engine"] == "torch"
+
+
+def test_dynamic_int8_passes_gpt2_by_and_the_report_says_so(settings: Settings, tmp_path: Path, texts: Path) -> None:
+    report = quantise(settings, save_checkpoint(tmp_path / "base", "gpt2"), ["int8-dynamic"], texts)
+    share = report["by"]["int8-dynamic"]["share"]
+
+    assert 0 < share < 0.5, "only lm_head is a Linear"
+    assert any(f"int8-dynamic quantises only {100 * share:.1f} %" in line for line in report["said"])
+
+
+def test_dynamic_int8_is_saved_without_pickle_and_loads_to_the_same_numbers(tmp_path: Path) -> None:
+    import torch
+
+    source = save_checkpoint(tmp_path / "base", "qwen2", tied=False)
+    method = methods.find_method("int8-dynamic")
+    live = method.make(source)
+    method.write(live, tmp_path / "small")
+    ids = torch.tensor([[1, 30, 40, 50, 60]])
+
+    with torch.inference_mode():
+        assert torch.equal(method.load(tmp_path / "small")(ids).logits, live(ids).logits)
+    assert {path.suffix for path in (tmp_path / "small").iterdir()} == {".json", ".safetensors"}
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)  # bitsandbytes
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_weight_only_forms_load_again_to_the_same_numbers(
+    form: str, settings: Settings, tmp_path: Path, texts: Path
+) -> None:
+    row = quantise(settings, save_checkpoint(tmp_path / "base", tied=False), [form], texts)["by"][form]
+
+    assert (row["problem"], row["reloaded"]) == ("", True)
+    assert 0.5 < row["share"] < 1
+    assert 0 < row["quality"]["divergence"] < 1
+
+
+def test_a_form_that_does_not_load_again_is_no_result(
+    settings: Settings, tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = methods.METHODS["fp16"]
+    other = save_checkpoint(tmp_path / "other", "qwen2")
+    monkeypatch.setitem(methods.METHODS, "fp16", replace(method, load=lambda folder: method.load(other)))
+
+    report = quantise(settings, save_checkpoint(tmp_path / "base"), ["fp16"], texts)
+
+    assert report["by"]["fp16"]["reloaded"] is False
+    assert "fp16 is no result: what was saved loads as another model" in " ".join(report["said"])
+
+
+def test_what_is_unknown_or_not_installed_is_refused_by_name(
+    settings: Settings, tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = open_shelf(settings)
+    with pytest.raises(InvalidRequest, match=r"no form 'Q3'; there are F32, .*int8-dynamic"):
+        quantizing.plan_quantisation(shelf, str(tmp_path), ["Q3"], texts, 2)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match=r"int4 needs bitsandbytes.*pagoda-llm\[quantize\]"):
+        quantizing.plan_quantisation(shelf, str(tmp_path), ["int4"], texts, 2)
+    texts.write_text('{"text": "word"}\n', encoding="utf-8")
+    with pytest.raises(InvalidRequest, match="line 1 has neither"):
+        quantizing.plan_quantisation(shelf, str(tmp_path), ["Q8_0"], texts, 2)
