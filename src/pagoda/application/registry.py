@@ -17,6 +17,7 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "comparison": "pagoda.application.comparing:run_comparison",
         "distillation": "pagoda.application.distilling:run_distillation",
         "export": "pagoda.application.exporting:run_export",
+        "ingestion": "pagoda.application.retrieving:run_ingestion",
         "improvement": "pagoda.application.improving:run_improvement",
         "quantisation": "pagoda.application.quantizing:run_quantisation",
         "sft": "pagoda.model.training.launching:run_sft",

@@ -70,6 +70,16 @@ def settings_from(args: argparse.Namespace, **flags: Any) -> Settings:
     return load_settings(given, os.environ, Path.cwd())
 
 
+def settings_and_keys(args: argparse.Namespace) -> tuple[Settings, list[str]]:
+    """The effective settings, and those of ``--set`` that name none of them: they are keys of a recipe."""
+    from pagoda.core.configuration import options
+
+    known = {option.key for option in options()}
+    ours = [item for item in args.set if item.partition("=")[0] not in known]
+    args.set = [item for item in args.set if item not in ours]
+    return settings_from(args), ours
+
+
 def ask_service(args: argparse.Namespace, ask: Callable[[JoinedDoor], Awaitable[Any]]) -> Any:
     """What this home's service answers; it is started if it does not run."""
     import asyncio

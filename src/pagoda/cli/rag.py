@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pagoda.core.ports import Progress
     from pagoda.logic.prompts.index import PromptIndex
     from pagoda.logic.retrieval.book import CollectionBook
-    from pagoda.logic.retrieval.collection import Tags
+    from pagoda.logic.retrieval.collection import Plan, Tags
     from pagoda.logic.retrieval.question import Refinement
 
 _DEFAULT = "documents"
@@ -53,6 +53,7 @@ def register(commands: Any) -> None:
         help="only this key of the team may see them; may be repeated",
     )
     ingest.add_argument("--overlap", type=int, metavar="CHARACTERS", help="of chunks in a new one (default: 60)")
+    ingest.add_argument("--detach", action="store_true", help="let a run do it, and do not watch (`pagoda runs`)")
     listing = add("list", run_list, "list collections, or the documents of one", "list --collection handbook")
     listing.add_argument("--collection", metavar="NAME", help="list its documents")
     deleting = add(
@@ -111,9 +112,11 @@ def run_ingest(args: argparse.Namespace) -> int:
 
     given = {"model": args.model, "limit": args.chunk, "overlap": args.overlap}
     chosen = {name: value for name, value in given.items() if value is not None}
+    plan = replace(Plan(), **chosen) if chosen else None
+    if args.detach:
+        return _begin_ingestion(args, plan)
 
     async def take(retrieval: Retrieval, _: PromptIndex) -> Any:
-        plan = replace(Plan(), **chosen) if chosen else None
         collection = await retrieval.book.ensure(args.team, args.collection, plan)
         call = Call(tenant=args.team, purpose="ingestion", priority=20)
         roots = [Path(path) for path in args.paths]
@@ -131,6 +134,36 @@ def run_ingest(args: argparse.Namespace) -> int:
         f"{report.unchanged} unchanged, {len(report.failed)} failed; {report.chunks} chunks were embedded.\n"
     )
     return 1 if report.failed else 0
+
+
+def _begin_ingestion(args: argparse.Namespace, plan: Plan | None) -> int:
+    """Let a run take the documents in, which goes on where it was when it is resumed."""
+    from pathlib import Path
+
+    from pagoda.application.registry import run_kinds
+    from pagoda.application.retrieving import Intake, intake_json
+    from pagoda.core.errors import InvalidRequest
+    from pagoda.core.runs import RunRegistry, Runs
+
+    paths = [Path(path).absolute() for path in args.paths]
+    if lost := next((path for path in paths if not path.exists()), None):
+        raise InvalidRequest(f"There is no file or folder {lost}.", param="paths")
+    _with_records(args, lambda book: book.ensure(args.team, args.collection, plan))
+    tags = _tags(args)
+    intake = Intake(
+        team=args.team,
+        collection=args.collection,
+        paths=tuple(map(str, paths)),
+        labels=None if tags is None else tags.labels,
+        keys=None if tags is None else tags.keys,
+    )
+    runs = Runs(settings_from(args), RunRegistry(run_kinds()))
+    run = runs.start(runs.create("ingestion", intake_json(intake), name=args.collection).id)
+    if args.json:
+        print_json(run.to_json())
+    else:
+        sys.stdout.write(f"The run {run.id} has begun; watch it with `pagoda runs watch {run.id}`.\n")
+    return 0
 
 
 def run_list(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pagoda.cli.context import command_group, print_json, settings_from
+from pagoda.cli.context import command_group, print_json, settings_and_keys
 from pagoda.cli.train_distill import add_distill
 
 if TYPE_CHECKING:
@@ -78,16 +78,13 @@ def run_inspect(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace, *changes: str) -> tuple[Settings, Recipe]:
-    """The settings and the recipe: a ``--set`` that names no setting is a key of the recipe."""
+    """The settings and the recipe."""
     from pathlib import Path
 
-    from pagoda.core.configuration import options
     from pagoda.model.training.recipe import read_recipe
 
-    known = {option.key for option in options()}
-    ours = [item for item in args.set if item.partition("=")[0] not in known]
-    args.set = [item for item in args.set if item not in ours]
-    return settings_from(args), read_recipe(Path(args.config), [*ours, *changes])
+    settings, ours = settings_and_keys(args)
+    return settings, read_recipe(Path(args.config), [*ours, *changes])
 
 
 def _started(args: argparse.Namespace, settings: Settings, kind: str, recipe: Recipe, tell: Any) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagoda.cli.context import settings_from
+from pagoda.cli.context import settings_and_keys
 
 if TYPE_CHECKING:
     from pagoda.cli.context import AddCommand
@@ -26,8 +26,8 @@ def run_distill(args: argparse.Namespace) -> int:
     from pagoda.model.catalog.opening import open_shelf
     from pagoda.model.distillation.recipe import read_recipe
 
-    settings = settings_from(args)
-    config = plan_distillation(open_shelf(settings), read_recipe(args.config))
+    settings, ours = settings_and_keys(args)
+    config = plan_distillation(open_shelf(settings), read_recipe(args.config, ours))
     run = carry_out(settings, KIND, config, as_json=args.json)
     result = run.result or {}
     if run.status != "done":

@@ -199,10 +199,10 @@ def test_the_end_is_learnt_also_where_it_pads_and_the_prompt_is_not() -> None:
 def test_recipes_name_every_mistake_and_the_key_that_was_meant(tmp_path: Path) -> None:
     path = tmp_path / "distil.yaml"
     path.write_text("student: a\ndata: b\ntemprature: 2\nhard: 3\n", encoding="utf-8")
-    with pytest.raises(InvalidRequest, match=r"no key temprature, did you mean temperature\?") as told:
+    with pytest.raises(InvalidRequest, match=r"no key temprature; did you mean temperature\?") as told:
         read_recipe(path)
     assert "teacher is missing" in told.value.message
-    assert "hard: Input should be less than or equal to 1" in told.value.message
+    assert "hard: input should be less than or equal to 1" in told.value.message
 
 
 def test_rows_without_an_answer_are_refused_by_line(settings: Settings, tmp_path: Path, data: Path) -> None:

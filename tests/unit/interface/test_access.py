@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ADMIN = "an-admin-key-for-tests"
 MODELS = (fake_model(), fake_model("fake-other"), fake_model("fake-embed", task="embedding"))
-PUBLIC = {"/", "/docs", "/favicon.ico", "/static/{name:path}", "/openapi.json", "/health", "/ready"}
+PUBLIC = {"/", "/knowledge", "/docs", "/favicon.ico", "/static/{name:path}", "/openapi.json", "/health", "/ready"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

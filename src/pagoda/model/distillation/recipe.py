@@ -1,16 +1,14 @@
-"""The recipe of a distillation, read from a short YAML file. Unknown keys are refused with the right one suggested."""
+"""The recipe of a distillation: a YAML file like that of a training, with other keys."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from pagoda.core.errors import InvalidRequest, NotFound
+from pagoda.model.training.recipe import checked, read_values
 
 
 class Recipe(BaseModel):
@@ -51,32 +49,11 @@ class Recipe(BaseModel):
     seed: int = 0
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a file. Raises ``InvalidRequest`` with every mistake in it."""
-    if not path.is_file():
-        raise NotFound(f"There is no recipe {path}.", param="config")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} is not YAML: {' '.join(str(error).split())}.", param="config") from error
-    if not isinstance(found, dict):
-        raise InvalidRequest(f"{path} holds no recipe: it must be keys and values.", param="config")
-    return recipe_of(found)
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, changed by ``key=value``. Raises ``InvalidRequest`` with every mistake in it."""
+    return recipe_of(read_values(path, changes))
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
     """The recipe of these values."""
-    try:
-        return Recipe.model_validate(dict(values))
-    except ValidationError as error:
-        mistakes = [_mistake(each["type"], str(each["loc"][0]), each["msg"]) for each in error.errors()]
-        raise InvalidRequest(f"The recipe is wrong: {'; '.join(mistakes)}.", param="config") from error
-
-
-def _mistake(kind: str, key: str, said: str) -> str:
-    if kind == "extra_forbidden":
-        close = difflib.get_close_matches(key, Recipe.model_fields, n=1)
-        return f"there is no key {key}" + (f", did you mean {close[0]}?" if close else "")
-    if kind == "missing":
-        return f"{key} is missing"
-    return f"{key}: {said}"
+    return checked(Recipe, values)

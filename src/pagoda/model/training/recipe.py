@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -119,8 +119,16 @@ class Recipe(_Part):
     search: Search = Search()
 
 
+R = TypeVar("R", bound=BaseModel)
+
+
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, changed by ``key=value``. Raises ``InvalidRequest`` with every mistake in it."""
+    return recipe_from(read_values(path, changes))
+
+
+def read_values(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """What stands in a YAML file of keys and values, changed by ``key=value``. Raises ``InvalidRequest``."""
     if not path.is_file():
         raise NotFound(f"There is no recipe {path}.", param="config")
     try:
@@ -129,7 +137,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         raise InvalidRequest(f"{path} is not YAML: {' '.join(str(error).split())}.", param="config") from error
     if not isinstance(found, dict):
         raise InvalidRequest(f"{path} holds no recipe: it must be keys and values.", param="config")
-    return recipe_from(changed(found, changes))
+    return changed(found, changes)
 
 
 def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -151,16 +159,22 @@ def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
     """A recipe of plain values. Raises ``InvalidRequest`` with every mistake, a misspelt key with the one meant."""
+    return checked(Recipe, values)
+
+
+def checked(kind: type[R], values: Mapping[str, Any]) -> R:
+    """A recipe of another kind, likewise."""
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(dict(values))
     except ValidationError as error:
-        mistakes = [_mistake(each["loc"], each["type"], each["msg"]) for each in error.errors()]
+        known = list(recipe_keys(kind))
+        mistakes = [_mistake(each["loc"], each["type"], each["msg"], known) for each in error.errors()]
         said = "The recipe is wrong: " + "; ".join(dict.fromkeys(mistakes))
         raise InvalidRequest(said if said.endswith("?") else f"{said}.", param="config") from error
 
 
-def recipe_keys(part: type[BaseModel] = Recipe, above: str = "") -> Iterator[str]:
-    """All dotted keys of a recipe."""
+def recipe_keys(part: type[BaseModel], above: str = "") -> Iterator[str]:
+    """All dotted keys of a kind of recipe."""
     for name, field in part.model_fields.items():
         yield above + name
         kind = field.annotation
@@ -168,11 +182,12 @@ def recipe_keys(part: type[BaseModel] = Recipe, above: str = "") -> Iterator[str
             yield from recipe_keys(kind, f"{above}{name}.")
 
 
-def _mistake(place: tuple[int | str, ...], kind: str, message: str) -> str:
+def _mistake(place: tuple[int | str, ...], kind: str, message: str, known: Sequence[str]) -> str:
     key = ".".join(str(part) for part in place)
+    if kind == "missing":
+        return f"{key} is missing"
     if kind != "extra_forbidden":
         return f"{key}: {message[0].lower()}{message[1:]}"
-    known = list(recipe_keys())
     close = difflib.get_close_matches(key, known, n=1) or [
         full
         for name in difflib.get_close_matches(str(place[-1]), [each.split(".")[-1] for each in known], n=1)

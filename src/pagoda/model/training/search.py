@@ -24,7 +24,7 @@ def check_space(recipe: Recipe) -> None:
         raise InvalidRequest(
             "The recipe has no search.space; name keys of it with low and high, or choices.", param="search"
         )
-    known = set(recipe_keys())
+    known = set(recipe_keys(Recipe))
     for key, space in search.space.items():
         if key not in known or key.startswith(("search", "data", "model")):
             raise InvalidRequest(f"search.space: {key} is no key that can be searched.", param="search")
