@@ -46,7 +46,7 @@ class DocumentRecord(Record):
     encoding: Mapped[str] = mapped_column(String(16))
     title: Mapped[str] = mapped_column(Text)
     text: Mapped[str] = mapped_column(Text)
-    labels: Mapped[dict[str, Any]]
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     """What searches can be narrowed by: texts by name."""
     keys: Mapped[list[str] | None] = mapped_column(JsonValue)
     """Ids of the team's keys that may see it; null: all."""

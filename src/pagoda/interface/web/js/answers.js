@@ -4,6 +4,7 @@ import { byId, el } from "./dom.js";
 import { errorText } from "./errors.js";
 import { t } from "./i18n.js";
 
+const VERDICTS = { supported: "knowledge.supported", contradicted: "knowledge.contradicted", not_found: "knowledge.not_found" };
 const CITATION = /\[(\d+)\]/g;
 
 export class Answers {
@@ -19,7 +20,7 @@ export class Answers {
     this.#place.replaceChildren();
   }
 
-  /** A question with room for its answer: `{ piece(text), done(answer), fail(error), stopped() }`. */
+  /** A question with room for its answer: `{ piece(text), done(answer), checked(claims), fail(error), stopped() }`. */
   add(question) {
     const text = el("div", { class: "answer-text prose" });
     const rest = el("div", {});
@@ -40,6 +41,10 @@ export class Answers {
         text.replaceChildren(...this.#cited(answer));
         rest.replaceChildren(...this.#sources(answer, question));
         end();
+      },
+      checked: (claims) => {
+        const judged = claims.filter(({ verdict }) => verdict in VERDICTS);
+        if (judged.length) rest.append(el("p", { class: "sources-title" }, t("knowledge.claims")), this.#claims(judged));
       },
       fail: (error) => {
         rest.replaceChildren(el("div", { class: "error", role: "group", "aria-label": t("error.title") }, el("p", {}, errorText(error))));
@@ -74,6 +79,15 @@ export class Answers {
       return el("li", {}, this.#button("", passage, [el("span", { class: "number" }, `[${passage.number}]`), where]));
     });
     return [...parts, el("p", { class: "sources-title" }, t(title)), el("ol", { class: "sources" }, ...rows)];
+  }
+
+  /** Each claim with what the documents say to it, and the sentences that say so. */
+  #claims(claims) {
+    const rows = claims.map(({ claim, verdict, evidence }) => {
+      const places = evidence.map((span, at) => this.#button("cite", { ...span, number: at + 1, title: span.source }, [span.text]));
+      return el("li", { class: verdict }, el("span", { class: "verdict" }, t(VERDICTS[verdict])), el("span", {}, claim), ...places);
+    });
+    return el("ul", { class: "claims" }, ...rows);
   }
 
   #button(kind, passage, inside) {

@@ -197,6 +197,7 @@ async function answer(text) {
         shown.done(said);
         announce(t("announce.answer", { text: said.answer }));
         turns.push({ role: "user", content: text }, { role: "assistant", content: said.answer });
+        if (said.model && said.outcome === "answered") judge(shown, question.collection, said);
       }
     }
   } catch (error) {
@@ -206,6 +207,16 @@ async function answer(text) {
   } finally {
     if (running === controller) running = null;
     composer.setBusy(running !== null);
+  }
+}
+
+/** Hold each claim of an answer against the documents. */
+async function judge(shown, collection, { answer: text, query }) {
+  try {
+    shown.checked(await library.checkClaims(collection, text, query));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    toast(errorText(error), "bad");
   }
 }
 

@@ -30,6 +30,12 @@ export function documentText(collection, id, start, end) {
   return json(`${place}?start=${Math.max(0, start)}&end=${end}`);
 }
 
+/** What the collection's documents say to each claim of a text: `{ claim, verdict, evidence }`. */
+export async function checkClaims(collection, claims, question) {
+  const body = JSON.stringify({ collection, claims, question });
+  return (await json("api/v1/trust/check", { method: "POST", headers: JSON_TYPE, body })).claims;
+}
+
 /** Ask a collection. Yields what the server says: objects with the types `sources`, `piece` and `answer`. */
 export async function* ask(question, signal) {
   const headers = { ...JSON_TYPE, Accept: "text/event-stream" };
