@@ -145,7 +145,12 @@ async def test_two_services_share_one_count_and_a_third_that_is_awaited_holds_bo
     assert sum(isinstance(each, Grant) for each in decisions) == 6
     closed: list[bool] = []  # it may be open again before anybody looks
     clear = one._open.clear
-    one._open.clear = lambda: (closed.append(True), clear())[1]  # type: ignore[method-assign]
+
+    def noted() -> None:
+        closed.append(True)
+        clear()
+
+    one._open.clear = noted  # type: ignore[method-assign]
     async with Redis.from_url(server.url) as redis:
         await redis.flushall()
     await eventually(lambda: bool(closed))
