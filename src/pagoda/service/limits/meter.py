@@ -62,7 +62,7 @@ class Tally:
             requests -= grant.counts
             tokens -= grant.tokens
             if requests <= 0 and tokens <= 0:
-                return max(0.0, grant.at + WINDOW - now)
+                return min(WINDOW, max(0.0, WINDOW - (now - grant.at)))
         return WINDOW
 
     def check(self, account: Account, ask: Ask, now: float) -> Refusal | int:
@@ -164,7 +164,7 @@ class Meter:
         tokens: tuple[int, int, float] | None = None
         for account in accounts:
             tally, limits = self._tally(account.id), account.limits
-            reset = max(0.0, tally.log[-1].at + WINDOW - now) if tally.log else 0.0
+            reset = max(0.0, WINDOW - (now - tally.log[-1].at)) if tally.log else 0.0
             if (most := limits.requests_per_minute) is not None:
                 left = max(0, most - tally.requests)
                 if requests is None or left < requests[1]:

@@ -133,6 +133,17 @@ TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
+def test_nobody_is_told_to_wait_longer_than_a_minute() -> None:
+    meter, limited, now = Meter(), account(requests_per_minute=1), 1001.7357412870837
+    assert isinstance(let_in(meter, limited, now), Grant)
+    refused = let_in(meter, limited, now)
+    assert isinstance(refused, Refusal)
+    assert refused.retry_after == WINDOW, "not a rounding error more"
+    early = let_in(meter, limited, now - 5)
+    assert isinstance(early, Refusal)
+    assert early.retry_after == WINDOW, "a clock that jumped back lengthens nothing"
+
+
 def test_exactly_ten_in_any_minute() -> None:
     meter, limited = Meter(), account(requests_per_minute=10)
     granted = []
