@@ -62,9 +62,21 @@ def test_items_are_asked_counted_and_not_asked_again(tmp_path: Path) -> None:
     told = json.loads(done.stdout[done.stdout.rindex('{\n  "run"') :])
     assert told["all"] == {"items": 2, "valid": 2, "names": 2, "right": 1, "called": 2}
     answers = tmp_path / "home" / "runs" / told["run"] / "artifacts" / "answers.jsonl"
-    assert [json.loads(line)["id"] for line in answers.read_text().splitlines()] == ["s1", "s2"]
+    assert sorted(json.loads(line)["id"] for line in answers.read_text().splitlines()) == ["s1", "s2"]
     constrained = pagoda(tmp_path / "home", *words, "--limit", "1")
     assert constrained.returncode == 0, constrained.stderr
     assert "simple_python" in constrained.stdout
     wrong = pagoda(tmp_path / "home", *words, "--parallel", "0")
     assert wrong.returncode == 2
+
+
+def test_a_model_that_is_not_there_is_no_wrong_answer(tmp_path: Path) -> None:
+    data = tmp_path / "bfcl"
+    data.mkdir()
+    for name, rows in FILES.items():
+        (data / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ("eval", "run", "bfcl", "--data", str(data), "--categories", "simple_python")
+    lost = pagoda(tmp_path / "home", *words, "--model", "smollm2-135m-instruct")
+    assert lost.returncode == 1
+    assert "is not on this machine" in lost.stdout + lost.stderr
+    assert not list((tmp_path / "home" / "runs").glob("*/artifacts/answers.jsonl"))

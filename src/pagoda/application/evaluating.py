@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from pagoda.application.client import home_door
-from pagoda.core.errors import BadOutput, ModelError
+from pagoda.core.errors import BadOutput, ContextTooLong, Rejected
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import append_line, cut_torn_line, read_lines
@@ -113,11 +113,7 @@ async def _row(item: Item, plan: Plan, door: Inference) -> dict[str, Any]:
             calls = [(call.name, orjson.loads(call.arguments)) for call in answer.choices[0].calls]
             check_calls(calls, toolset)
         row["calls"] = [{"name": name, "arguments": arguments} for name, arguments in calls]
-    except (BadOutput, orjson.JSONDecodeError) as error:
-        return row | {"valid": False, "names": False, "right": False, "error": str(error)}
-    except ModelError as error:
-        if error.retryable:
-            raise
+    except (BadOutput, ContextTooLong, Rejected, orjson.JSONDecodeError) as error:  # of this item; others are of all
         return row | {"valid": False, "names": False, "right": False, "error": str(error)}
     why = wrong(calls, item)
     return row | {"valid": True, "names": names_right(calls, item), "right": why is None, "error": why}
