@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pagoda.application.platform import Platform
-from pagoda.core.errors import Conflict, InvalidRequest, NotFound
+from pagoda.core.errors import Conflict, InvalidRequest
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.settings import Cache, Defaults, Settings
 from pagoda.core.types import Json
+from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.disk import stored
 from pagoda.model.catalog.entry import Adapter, LocalPath, ModelEntry
 from pagoda.model.catalog.inspection import complete_entry
@@ -190,31 +191,15 @@ def located(shelf: Shelf, source: str, base: str | None) -> tuple[Path, Path | N
         named = base or base_named_by(folder)
         if not named:
             raise InvalidRequest(f"{folder} does not say what it was trained on; name its base with --base.")
-        return checkpoint_of(shelf, named), folder.absolute()
+        return find_checkpoint(shelf, named), folder.absolute()
     if base is not None:
         raise InvalidRequest(f"--base goes with an adapter, and {source} holds none.")
     if folder.is_dir():
         return folder.absolute(), None
     entry = shelf.catalog.refer(source)
     if isinstance(entry.source, Adapter):
-        return checkpoint_of(shelf, entry.source.base), Path(entry.source.path)
-    return checkpoint_of(shelf, source), None
-
-
-def checkpoint_of(shelf: Shelf, name: str) -> Path:
-    """The folder of a checkpoint that a path or a model's name leads to."""
-    if (folder := Path(name).expanduser()).is_dir():
-        return folder.absolute()
-    try:
-        path = shelf.store.locate(shelf.catalog.refer(name))
-    except NotFound as error:
-        raise NotFound(f"There is neither a folder nor a model {name}; name the checkpoint with --base.") from error
-    if path is None or not path.is_dir():
-        raise InvalidRequest(
-            f"{name} is no checkpoint folder with safetensors, and only those are exported; a GGUF file is served as "
-            "it is."
-        )
-    return path
+        return find_checkpoint(shelf, entry.source.base), Path(entry.source.path)
+    return find_checkpoint(shelf, source), None
 
 
 def _refusal(failed: Sequence[Finding], report: Path) -> str:

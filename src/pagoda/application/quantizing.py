@@ -16,7 +16,7 @@ from typing import Any
 from pagoda.application.exporting import entry_at, located, trial_service
 from pagoda.core.errors import InvalidRequest, PagodaError
 from pagoda.core.runs import RunContext
-from pagoda.core.runs.files import append_line, cut_torn_line, read_lines, write_json
+from pagoda.core.runs.files import append_line, resume_lines, write_json
 from pagoda.core.types import Call, Generation, Json, Sampling, Usage
 from pagoda.model.catalog.disk import bytes_under, stored
 from pagoda.model.catalog.opening import Shelf
@@ -99,9 +99,7 @@ class _Work:
         """All rows: those of an earlier attempt as they are."""
         path = self._context.checkpoints / "rows.jsonl"
         self._context.checkpoints.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            cut_torn_line(path)
-        rows = {row["form"]: row_of(row) for row in (read_lines(path, 0)[0] if path.exists() else ())}
+        rows = {row["form"]: row_of(row) for row in resume_lines(path)}
         self._stage = ORIGINAL
         self._context.progress(ORIGINAL, 0, None)
         trained = await asyncio.to_thread(load_trained, Path(self._plan.model), None)

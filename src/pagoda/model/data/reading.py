@@ -32,10 +32,16 @@ class DataSet:
 
 
 def read_data(
-    source: str, *, form: Form | None = None, columns: Mapping[str, str] | None = None, limit: int = 0
+    source: str,
+    *,
+    form: Form | None = None,
+    columns: Mapping[str, str] | None = None,
+    limit: int = 0,
+    defaults: Mapping[str, Any] | None = None,
 ) -> DataSet:
     """Read a file, or ``hub:OWNER/NAME[#SPLIT]``. Without a ``form`` the first row that has one gives that of all.
 
+    ``defaults`` are values of columns that a record may lack.
     Raises ``NotFound`` for a missing file, ``InvalidRequest`` for a kind that is not read.
     """
     rows: list[Row] = []
@@ -43,7 +49,11 @@ def read_data(
     for number, record in enumerate(_records(source), 1):
         if limit and number > limit:
             break
-        found = record if isinstance(record, Refused) else row_from(record, number, form=form, columns=columns)
+        found: Row | Refused
+        if isinstance(record, Refused):
+            found = record
+        else:
+            found = row_from({**(defaults or {}), **record}, number, form=form, columns=columns)
         if isinstance(found, Refused):
             refused.append(replace(found, number=number, source=source))
         else:

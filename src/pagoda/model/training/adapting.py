@@ -14,9 +14,6 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from transformers.pytorch_utils import Conv1D
 
 from pagoda.core.errors import InvalidRequest, NotFound, StoreError, Unavailable
-from pagoda.core.settings import Settings
-from pagoda.model.catalog.entry import Adapter, Derived
-from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.transformers_child.checkpoint import Checkpoint, load_checkpoint, resolve_device
 from pagoda.model.training.recipe import Recipe
 
@@ -44,40 +41,6 @@ def choose_hardware(recipe: Recipe) -> Hardware:
     if device == "cpu" and precision is torch.float16:
         raise InvalidRequest("precision is float16, which a CPU cannot train in; use float32 or bfloat16.")
     return Hardware(device, precision)
-
-
-def find_base(name: str, settings: Settings) -> Path:
-    """The folder of the checkpoint that ``name`` means: a path, or a model of the catalog.
-
-    For a GGUF model it is the checkpoint that the catalog derives from it, built if need be.
-    """
-    path = Path(name).expanduser()
-    if (path / "config.json").is_file():
-        return path.absolute()
-    if (path / "adapter_config.json").is_file():
-        raise InvalidRequest(
-            f"{name} is an adapter; merge it with `pagoda export` and train the result.", param="model"
-        )
-    shelf = open_shelf(settings)
-    entry = shelf.catalog.resolve(name)
-    if isinstance(entry.source, Adapter):
-        raise InvalidRequest(
-            f"{name} is an adapter; merge it with `pagoda export` and train the result.", param="model"
-        )
-    if entry.engine != "transformers":
-        derived = (
-            each
-            for each in shelf.catalog.entries()
-            if isinstance(each.source, Derived) and each.source.origin == entry.id and each.engine == "transformers"
-        )
-        entry = next(derived, entry)
-    found = shelf.store.locate(entry)
-    if found is None or not (found / "config.json").is_file():
-        raise InvalidRequest(
-            f"The model {name} has no Hugging Face checkpoint to train; name one for transformers, or a folder.",
-            param="model",
-        )
-    return found
 
 
 def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[str]) -> Checkpoint:

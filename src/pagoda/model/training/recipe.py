@@ -78,7 +78,8 @@ class Recipe(_Part):
     """Of a classification, in the order of the head's outputs; without it those that the rows have."""
     method: Literal["full", "lora", "qlora"] = "lora"
     lora: Lora = Lora()
-    loss_on: Literal["completion", "all"] = "completion"
+    loss_on: Literal["completion", "last", "all"] = "completion"
+    """Of a conversation: each answer, the last one alone, or all that is said."""
     template: Literal["auto", "chat", "plain"] = "auto"
     """How prompt and completion are said: ``plain`` one after the other, ``chat`` as turns. ``auto``: plain."""
     max_length: int = Field(1024, ge=8)

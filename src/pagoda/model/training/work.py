@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from pagoda.core.errors import InvalidRequest, ModelError, Unavailable
 from pagoda.core.runs.versions import versions
 from pagoda.core.types import Json
+from pagoda.model.catalog.checkpoints import find_checkpoint
+from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
-from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, find_base, load_base
+from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, load_base
 from pagoda.model.training.card import model_card
 from pagoda.model.training.checkpoints import Checkpoints, placing
 from pagoda.model.training.desk import Desk
@@ -31,14 +33,23 @@ ADAPTER, MODEL = "adapter", "model"
 PLOT, CARD = "training.png", "README.md"
 
 
-def train(recipe: Recipe, desk: Desk) -> dict[str, Json]:
-    """Train by a recipe; go on from the newest checkpoint where there is one. Gives the figures of the outcome."""
+def train(
+    recipe: Recipe,
+    desk: Desk,
+    *,
+    make: Callable[..., SupervisedTrainer] = SupervisedTrainer,
+    told: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
+    """Train by a recipe; go on from the newest checkpoint where there is one. Gives the figures of the outcome.
+
+    ``make`` makes the trainer where its loss is another; ``told`` is what the model card then says beside the recipe.
+    """
     hardware = choose_hardware(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     desk.progress("reading", 0)
     split = read_split(recipe, desk.seed)
-    path = find_base(recipe.model, desk.settings)
+    path = find_checkpoint(open_shelf(desk.settings), recipe.model)
     desk.progress("loading", 0)
     set_seed(desk.seed)
     transformers.utils.logging.disable_progress_bar()
@@ -47,7 +58,9 @@ def train(recipe: Recipe, desk: Desk) -> dict[str, Json]:
     write_report(prepared, desk.artifacts)
     report = prepared.report.to_json()
     desk.event("supervision", **report)
-    trainer = _trainer(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware)
+    options = _options(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware)
+    trainer = make(**options)
+    trainer.remove_callback(transformers.PrinterCallback)
     before = _before(trainer, desk, prepared)
     with _in_memory(recipe):
         seconds = _fit(trainer, desk)
@@ -74,13 +87,14 @@ def train(recipe: Recipe, desk: Desk) -> dict[str, Json]:
         "trainable": trainer.get_num_trainable_parameters(),
         "saved": str(desk.artifacts / (MODEL if recipe.method == "full" else ADAPTER)),
     }
-    _save(trainer, base, recipe, desk, outcome)
+    _save(trainer, recipe, desk, outcome, told or {})
     return outcome
 
 
-def _trainer(
+def _options(
     recipe: Recipe, desk: Desk, base: Checkpoint, prepared: Prepared, *, classes: int, hardware: Hardware
-) -> SupervisedTrainer:
+) -> dict[str, Any]:
+    """What a ``SupervisedTrainer`` is made of."""
     steps = _steps_an_epoch(recipe, len(prepared.train))
     arguments = TrainingArguments(**_arguments(recipe, desk, hardware, steps, validated=bool(prepared.validation)))
     if arguments.parallel_mode == transformers.training_args.ParallelMode.NOT_DISTRIBUTED:
@@ -90,24 +104,19 @@ def _trainer(
     callbacks: list[Any] = [Reporter(desk)]
     if recipe.patience and prepared.validation:
         callbacks.append(EarlyStoppingCallback(recipe.patience))
-    trainer = SupervisedTrainer(
-        kept=Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
-        classes=classes,
-        order=Order(
-            [each.length for each in prepared.train],
-            desk.seed,
-            recipe.batch_size if recipe.group_by_length else 0,
-        ),
-        model=adapt(base.model, recipe),
-        args=arguments,
-        train_dataset=Rows(prepared.train),
-        eval_dataset=Rows(prepared.validation) if prepared.validation else None,
-        data_collator=Collator(pad, packed=packs, classes=bool(classes)),
-        processing_class=base.tokenizer,
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
+    lengths = [each.length for each in prepared.train]
+    return {
+        "kept": Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
+        "classes": classes,
+        "order": Order(lengths, desk.seed, recipe.batch_size if recipe.group_by_length else 0),
+        "model": adapt(base.model, recipe),
+        "args": arguments,
+        "train_dataset": Rows(prepared.train),
+        "eval_dataset": Rows(prepared.validation) if prepared.validation else None,
+        "data_collator": Collator(pad, packed=packs, classes=bool(classes)),
+        "processing_class": base.tokenizer,
+        "callbacks": callbacks,
+    }
 
 
 def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, validated: bool) -> dict[str, Any]:
@@ -182,7 +191,9 @@ def _fit(trainer: SupervisedTrainer, desk: Desk) -> float:
     return time.monotonic() - began
 
 
-def _save(trainer: SupervisedTrainer, base: Checkpoint, recipe: Recipe, desk: Desk, outcome: Mapping[str, Any]) -> None:
+def _save(
+    trainer: SupervisedTrainer, recipe: Recipe, desk: Desk, outcome: Mapping[str, Any], told: Mapping[str, Json]
+) -> None:
     target = Path(outcome["saved"])
     if trainer.args.world_size > 1 and trainer.args.fsdp:
         trainer.save_model(str(target))  # all processes give their part
@@ -194,7 +205,7 @@ def _save(trainer: SupervisedTrainer, base: Checkpoint, recipe: Recipe, desk: De
             (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs to be given
     plain: dict[str, Json] = recipe.model_dump(exclude={"search"}, exclude_defaults=True)
     full = recipe.model_dump(include={"method", "max_length", "data"})
-    card = model_card(recipe.model, {**full, **plain}, outcome, versions())
+    card = model_card(recipe.model, {**full, **plain, **told}, outcome, versions())
     (target / CARD).write_text(card, encoding="utf-8")
     try:
         plot_training(desk.directory / "metrics.jsonl", desk.artifacts / PLOT, f"{recipe.model}, {recipe.method}")
