@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from pagoda.core.errors import InvalidRequest
+from pagoda.core.errors import InvalidRequest, StoreError
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.opening import open_shelf
@@ -19,21 +19,18 @@ from pagoda.model.training.recipe import Recipe
 def inspect(recipe: Recipe, settings: Settings) -> Prepared:
     """The rows as they would be trained on. Raises ``PagodaError`` as a training would."""
     split = read_split(recipe, recipe.seed or 0)
-    tokenizer = AutoTokenizer.from_pretrained(
-        find_checkpoint(open_shelf(settings), recipe.model), local_files_only=True
-    )
-    return prepare(split, tokenizer, recipe)
+    return prepare(split, _tokenizer(find_checkpoint(open_shelf(settings), recipe.model)), recipe)
 
 
 def token_counter(model: str, settings: Settings) -> Callable[[str], int]:
     """Counts tokens as a model does."""
-    tokenizer = AutoTokenizer.from_pretrained(find_checkpoint(open_shelf(settings), model), local_files_only=True)
+    tokenizer = _tokenizer(find_checkpoint(open_shelf(settings), model))
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def check_vocabularies(student: Path, teacher: Path) -> None:
     """``refuse_other_words`` of the tokenizers in two folders."""
-    refuse_other_words(*(AutoTokenizer.from_pretrained(folder, local_files_only=True) for folder in (student, teacher)))
+    refuse_other_words(_tokenizer(student), _tokenizer(teacher))
 
 
 def refuse_other_words(student: Any, teacher: Any) -> None:
@@ -48,3 +45,14 @@ def refuse_other_words(student: Any, teacher: Any) -> None:
         "level: sequence, or choose a teacher of the same family.",
         param="teacher",
     )
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder} has no tokenizer that can be read ({_first_line(error)}).") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
