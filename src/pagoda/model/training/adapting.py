@@ -47,7 +47,7 @@ def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[s
     """The checkpoint with its tokenizer, padded on the right by a token that it has."""
     loading: dict[str, Any] = {"attn_implementation": recipe.attention}
     if recipe.method == "qlora":
-        loading |= {"quantization_config": _four_bits(hardware), "device_map": {"": 0}}
+        loading |= {"quantization_config": _four_bits(hardware), "device_map": {"": torch.cuda.current_device()}}
     dtype = torch.float32 if recipe.method == "full" else hardware.precision
     if not path.is_dir():
         raise NotFound(f"There is no folder {path}.", param="model")

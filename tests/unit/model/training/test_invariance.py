@@ -109,9 +109,10 @@ def test_an_epoch_has_every_row_once_and_the_same_order_again(lengths: list[int]
     assert sum(map(max, whole)) <= best, "batches are of like length"
 
 
-def test_accumulated_batches_equal_a_large_one(fit: Train) -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_accumulated_batches_equal_a_large_one(fit: Train, grouped: bool) -> None:
     """Whatever the lengths of the rows in each: the mean is over the tokens of the step, not over means."""
-    texts = {"data": {"train": str(_texts(fit)), "form": "text"}, "group_by_length": False}
+    texts = {"data": {"train": str(_texts(fit)), "form": "text"}, "group_by_length": grouped}
     large, apart = (
         fit("large", batch_size=8, accumulation=1, **texts),
         fit("apart", batch_size=2, accumulation=4, **texts),
