@@ -120,6 +120,12 @@ class Recipe(_Part):
     search: Search = Search()
 
 
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "generation": ("eval_loss", "eval_perplexity", "eval_token_accuracy", "eval_exact"),
+    "classification": ("eval_loss", "eval_accuracy", "eval_f1"),
+}
+"""What is measured on validation rows, by the task: the words of ``best_by`` and of a search's ``objective``."""
+
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -160,7 +166,14 @@ def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
     """A recipe of plain values. Raises ``InvalidRequest`` with every mistake, a misspelt key with the one meant."""
-    return checked(Recipe, values)
+    recipe = checked(Recipe, values)
+    if recipe.best_by not in (known := FIGURES[recipe.task]):
+        raise InvalidRequest(
+            f"The recipe is wrong: best_by is {recipe.best_by}, which is not measured; of {recipe.task} there are "
+            f"{', '.join(known)}.",
+            param="config",
+        )
+    return recipe
 
 
 def checked(kind: type[R], values: Mapping[str, Any]) -> R:

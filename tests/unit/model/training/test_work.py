@@ -18,7 +18,7 @@ from pagoda.core.runs.metrics import read_metrics
 from pagoda.core.settings import Settings
 from pagoda.model.training.checkpoints import MARK, Checkpoints
 from pagoda.model.training.desk import FolderDesk
-from pagoda.model.training.recipe import read_recipe, recipe_from
+from pagoda.model.training.recipe import FIGURES, read_recipe, recipe_from
 from pagoda.model.training.work import train
 from tests.trainable_models import write_jsonl
 from tests.unit.model.training.conftest import Train
@@ -40,6 +40,7 @@ def test_a_training_learns_and_leaves_a_model_that_loads(fit: Train, llama: Path
         data={"validation": str(rows)},
         evaluate_every=40,
     )
+    assert tuple(outcome["after"]) == FIGURES["generation"]
     assert outcome["after"]["eval_loss"] < 0.95 * outcome["before"]["eval_loss"]
     assert outcome["after"]["eval_token_accuracy"] >= 0.5 > outcome["before"]["eval_token_accuracy"]
     saved = Path(outcome["saved"])
