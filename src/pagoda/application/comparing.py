@@ -15,14 +15,14 @@ from typing import Any
 
 from pagoda.application.batching import parallel_of
 from pagoda.application.client import home_door
-from pagoda.core.errors import Conflict, InvalidRequest
+from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Json
 from pagoda.logic.batches.work import Pace
-from pagoda.logic.evaluation.dataset import Source, digest_of, read_cases
+from pagoda.logic.evaluation.dataset import Source, check_digest, read_cases
 from pagoda.logic.evaluation.naming import Means, check_scorer, scorer_from
 from pagoda.logic.evaluation.page import page, verdict_lines
 from pagoda.logic.evaluation.report import Report, make_report, report_json
@@ -192,8 +192,7 @@ def prompts_of(plan: Plan) -> list[tuple[str, PromptVersion]]:
 
 def _trials(plan: Plan, context: RunContext) -> tuple[list[Case], Trials]:
     source = source_of(plan)
-    if digest_of(source.path) != plan.digest:
-        raise Conflict(f"{source.path} is not what it was when this comparison began; begin a new one.")
+    check_digest(source.path, plan.digest)
     cases = read_cases(source)
     context.checkpoints.mkdir(parents=True, exist_ok=True)
     variants = variants_of(prompts_of(plan), plan.models, plan)

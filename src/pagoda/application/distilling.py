@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pagoda.application.client import home_door
-from pagoda.core.errors import Conflict, InvalidRequest
+from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import append_line, resume_lines
 from pagoda.core.types import Call, Generation, Json, Sampling
-from pagoda.logic.evaluation.dataset import digest_of
+from pagoda.logic.evaluation.dataset import check_digest, digest_of
 from pagoda.logic.inference.answer import collect
 from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.opening import Shelf
@@ -52,8 +52,7 @@ def run_distillation(context: RunContext) -> Mapping[str, Json]:
         from pagoda.model.training.teaching import teach  # noqa: PLC0415
 
     recipe = recipe_of({key: value for key, value in context.config.items() if key != "digest"})
-    if digest_of(recipe.data) != context.config["digest"]:
-        raise Conflict(f"{recipe.data} is not what it was when this distillation began; begin a new one.")
+    check_digest(recipe.data, str(context.config["digest"]))
     data = Path(recipe.data)
     if recipe.level == "sequence":
         data = context.artifacts / ANSWERED

@@ -20,6 +20,7 @@ from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.settings import Cache, Defaults, Settings
 from pagoda.core.types import Json
+from pagoda.model.catalog.catalog import Catalog
 from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.disk import stored
 from pagoda.model.catalog.entry import Adapter, LocalPath, ModelEntry
@@ -68,7 +69,7 @@ def plan_export(shelf: Shelf, source: str, base: str | None, name: str | None, t
     form = find_form(form).name
     folder, adapter = located(shelf, source, base)
     chosen = check_id(name or f"{(adapter or folder).name}-export")
-    if any(entry.id == chosen for entry in shelf.catalog.entries()):
+    if any(chosen in (entry.id, *entry.aliases) for entry in shelf.catalog.entries()):
         raise Conflict(f"There is already a model {chosen}; choose another with --name, or remove it.", param="name")
     return Plan(base=str(folder), adapter=None if adapter is None else str(adapter), name=chosen, to=to, form=form)
 
@@ -114,7 +115,8 @@ class _Work:
         await asyncio.to_thread(write_json, context.artifacts / REPORT, report)
         if failed:
             raise Conflict(_refusal(failed, context.artifacts / REPORT), code="parity")
-        entry = await asyncio.to_thread(self._register, served)
+        catalog = open_shelf(context.settings).catalog
+        entry = await asyncio.to_thread(register, catalog, served, plan.name)
         return {"model": entry.id, "path": str(served), "checks": len(self._findings), "untied": untied}
 
     def _merge(self) -> tuple[Trained, dict[str, Reading], list[Probe], bool]:
@@ -153,9 +155,12 @@ class _Work:
             self._findings += compare("served", readings, trainer, allowed, trained.tokenizer.all_special_ids)
             self._findings += await check_stops(door, entry.id, trained.stops)
 
-    def _register(self, path: Path) -> ModelEntry:
-        """The catalog's entry for what passed."""
-        return open_shelf(self._context.settings).catalog.add(entry_at(path, self._plan.name))
+
+def register(catalog: Catalog, path: Path, name: str) -> ModelEntry:
+    """The catalog's entry for what passed; there may be one already, of an attempt that was killed after it made it."""
+    entry = entry_at(path, name)
+    ours = any(each.id == entry.id and each.source == entry.source for each in catalog.entries())
+    return catalog.add(entry, replace=ours)
 
 
 def entry_at(path: Path, name: str) -> ModelEntry:
