@@ -169,7 +169,7 @@ async def call_tool(
     tool = (await stage.desk.agents()).tools.get(name)
     if tool.needs_approval and not body.approve:
         raise Forbidden(f"{name} needs approval; send approve: true if it is to be done.", param="approve")
-    outcome = await perform(tool, body.arguments, Occasion(tenant=call.tenant, key=new_id("byhand")))
+    outcome = await perform(tool, body.arguments, Occasion(call=call, key=new_id("byhand")))
     return json_response({"result": outcome.result, "error": outcome.error})
 
 
