@@ -325,7 +325,7 @@ class Platform:
         """Agents and their tools."""
         from pagoda.application.agenting import AgentDesk  # noqa: PLC0415
 
-        return AgentDesk(self.settings, self.records, lambda: self.inference, self.telemetry)
+        return AgentDesk(self.settings, self.retrieval, self.prompts, self.telemetry)
 
     async def _resume_batches(self) -> None:
         if await asyncio.to_thread(self.runs.find, kind="batch", status="interrupted", limit=1):
