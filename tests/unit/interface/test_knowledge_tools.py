@@ -25,7 +25,7 @@ from tests.services import WAIT_SECONDS, Service, fake_model, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TRANSLATED = {"name": "translate", "variables": {"text": "moon", "target": "Chinese"}}
+TRANSLATED: dict[str, Any] = {"name": "translate", "variables": {"text": "moon", "target": "Chinese"}}
 MODELS = (
     fake_model(text="It is far [1].", rules=[{"contains": "near joke", "text": "Near."}]),
     fake_model("fake-embed", task="embedding"),
