@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pagoda.application.counting import open_telemetry
+from pagoda.application.records import Records
 from pagoda.application.retrieving import Retrieval, home_retrieval
 from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
@@ -20,6 +21,7 @@ from pagoda.logic.tools.knowledge import Knowledge, knowledge_tools
 from pagoda.logic.tools.observing import observed
 from pagoda.logic.tools.shelf import Toolshelf, open_toolshelf
 from pagoda.logic.tools.tool import Occasion, Tool
+from pagoda.service.keys.book import KeyBook
 from pagoda.service.limits.prices import price_table
 from pagoda.service.telemetry import Telemetry
 
@@ -80,6 +82,16 @@ async def open_shelf_of_tools(settings: Settings, environment: Mapping[str, str]
             return opened[0]
 
         yield await _shelf(settings, exit, _own_telemetry(settings, exit), knowledge)
+
+
+@asynccontextmanager
+async def home_audit(settings: Settings) -> AsyncIterator[KeyBook]:
+    """The book of this home, for its audit log and the length of the block; its first use opens the records."""
+    records = Records(settings)
+    try:
+        yield KeyBook(records.open)
+    finally:
+        await records.close()
 
 
 @asynccontextmanager
