@@ -11,18 +11,14 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pagoda.logic.trust.details import CITATION
-from pagoda.logic.trust.vocabulary import vocabulary
+from pagoda.logic.texts.citations import CITATION
+from pagoda.logic.texts.sentences import sentences
 
 MOST_CLAIMS = 200
 """Of one text; what comes after is not looked at, and the report says so."""
 
-_END = re.compile(r"[。！？；…]+[”’」』）)\]\"']*|[.!?;]+[”’)\]\"']*(?=\s|$|[\u3400-\u9fff])|\n+")
-_ABBREVIATION = re.compile(
-    rf"(?:^|[\s(\"'“])(?:[A-Z]|(?:[A-Za-z]\.)+[A-Za-z]|{'|'.join(vocabulary('abbreviations'))})$"
-)
 _BEFORE = re.compile(r"[\s\-*•·>#]*(?:(?:\d{1,3}|[A-Za-z])[.)、](?=\s|[\u3400-\u9fff])[\s*]*)?")
-_AFTER = re.compile(r"(?:\s|[\[【［]\s*\d{1,6}(?:\s*[,，、;]\s*\d{1,6})*\s*[\]】］])+$")
+_AFTER = re.compile(rf"(?:\s|{CITATION.pattern})+$")
 _LETTER = re.compile(r"\w")
 _SUM = re.compile(r"[^A-Za-z\u3400-\u9fff]*[=≈][^A-Za-z\u3400-\u9fff]*")
 _IDLE = re.compile(
@@ -52,38 +48,19 @@ class Claim:
 def split_claims(text: str, most: int = MOST_CLAIMS) -> list[Claim]:
     """The claims of a text in order, ``most`` at most."""
     claims: list[Claim] = []
-    for begin, end, mark in _sentences(text):
-        start = begin + len(_matched(_BEFORE, text[begin:end]))
-        piece = text[start:end]
+    for part in sentences(text, parts=True):
+        start = part.start + len(_matched(_BEFORE, text[part.start : part.end]))
+        piece = text[start : part.end]
         piece = piece[: len(piece) - len(_found(_AFTER, piece))]
         if not _LETTER.search(CITATION.sub("", piece)):
             continue
-        idle = mark.strip()[:1] in ("?", "？") or _IDLE.match(piece) is not None or _SUM.fullmatch(piece) is not None
+        idle = (
+            part.mark.strip()[:1] in ("?", "？") or _IDLE.match(piece) is not None or _SUM.fullmatch(piece) is not None
+        )
         claims.append(Claim(start, start + len(piece), piece, not idle))
         if len(claims) == most:
             break
     return claims
-
-
-def _sentences(text: str) -> list[tuple[int, int, str]]:
-    """Begin and end of each sentence, with the mark that ends it."""
-    found, begin = [], 0
-    for match in _END.finditer(text):
-        if match[0].startswith(".") and _ABBREVIATION.search(text[begin : match.start()]):
-            continue
-        if match[0].startswith(".") and _is_number_of_list(text, begin, match.start()):
-            continue
-        end = match.end()
-        found.append((begin, end, match[0]))
-        begin = end
-    if begin < len(text):
-        found.append((begin, len(text), ""))
-    return found
-
-
-def _is_number_of_list(text: str, begin: int, end: int) -> bool:
-    """``1.`` at the beginning of a line ends no sentence."""
-    return text[begin:end].strip(" *-").isdigit()
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:

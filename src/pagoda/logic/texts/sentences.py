@@ -1,0 +1,44 @@
+"""Where sentences end, in English and Chinese. Not here: what they say, and pieces of a text that fit a model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_CLOSING = r"[”’」』）)\]\"']*"
+_SENTENCE = re.compile(
+    rf"[。！？…]+{_CLOSING}|[.!?]+{_CLOSING}(?=\s|$|[\u3400-\u9fff])|\n\s*\n|\n(?=\s*(?:[-*#|>]|\d+\.))"
+)
+_PART = re.compile(rf"[。！？；…]+{_CLOSING}|[.!?;]+{_CLOSING}(?=\s|$|[\u3400-\u9fff])|\n+")
+_ABBREVIATIONS = (
+    "Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Mt|Ft|vs|etc|cf|al|approx|ca|No|Vol|Inc|Ltd|Co|Corp|Gen|Col|Lt|Capt|Sgt|Rev|Hon|Gov|Sen|"
+    "Rep|Pres|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec"
+)
+_ABBREVIATION = re.compile(rf"(?:^|[\s(\"'“])(?:[A-Z]|(?:[A-Za-z]\.)+[A-Za-z]|{_ABBREVIATIONS})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """The characters of a text from ``start`` up to ``end``, with the blanks around them."""
+
+    start: int
+    end: int
+    mark: str
+    """What ends it; empty at the end of a text that has none."""
+
+
+def sentences(text: str, *, parts: bool = False) -> list[Sentence]:
+    """The sentences of a text in order, which cover it; ``parts`` also ends one at each semicolon and line."""
+    found: list[Sentence] = []
+    begin = 0
+    for match in (_PART if parts else _SENTENCE).finditer(text):
+        if match[0].startswith(".") and _goes_on(text[begin : match.start()]):
+            continue
+        found.append(Sentence(begin, match.end(), match[0]))
+        begin = match.end()
+    return [*found, Sentence(begin, len(text), "")] if begin < len(text) else found
+
+
+def _goes_on(before: str) -> bool:
+    """Whether a full stop ends nothing: after an abbreviation, or the number that begins an item of a list."""
+    return _ABBREVIATION.search(before) is not None or before.strip(" *-").isdigit()
