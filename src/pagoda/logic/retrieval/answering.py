@@ -281,23 +281,25 @@ class Answerer:
             values = {"question": question.text, "answers": "\n\n".join(some)}
             return await self._compose(question, self._wording.combine, values, call)
 
-        while True:
+        async def group(begin: int) -> list[str]:
+            """As many answers as fit, from one on; it alone where no two do."""
+            fits = await _most(len(answers) - begin, lambda number: shown(answers[begin : begin + number]))
+            return answers[begin : begin + max(fits, 1)]
+
+        while len(await group(0)) < len(answers):
             rounded: list[str] = []
             begin = 0
             while begin < len(answers):
-                left = answers[begin:]
-                fits = await _most(len(left), lambda number, left=left: shown(left[:number]))  # type: ignore[misc]
-                if fits == len(answers):
-                    return await shown(answers)
-                some = left[: max(fits, 1)]
+                some = await group(begin)
+                begin += len(some)
                 if len(some) > 1:
                     text, _, _ = check_citations((await ask(await shown(some), self._inference(), call)).text, count)
                     some = [text] if text else some[:1]
                 rounded += some
-                begin += max(fits, 1)
             if len(rounded) == len(answers):
-                return await shown(answers)  # raises what is wrong
+                break
             answers = rounded
+        return await shown(answers)
 
     async def _compose(
         self, question: Question, version: PromptVersion, values: Mapping[str, Json], call: Call

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from pagoda.application.prompting import open_prompts
 from pagoda.application.retrieving import Retrieval
-from pagoda.core.errors import Conflict, Forbidden, InvalidRequest, LimitExceeded, ModelError, NotFound
+from pagoda.core.errors import Conflict, ContextTooLong, Forbidden, InvalidRequest, LimitExceeded, ModelError, NotFound
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Embed, Embeddings, Event, Generation, Rerank, Started, Tokenize, Tokens
 from pagoda.logic.prompts.prompt import SelfConsistency
@@ -528,19 +528,28 @@ async def test_passages_that_do_not_fit_are_shown_part_by_part(
     assert door.asked == asked
 
 
-async def test_answers_that_do_not_fit_are_combined_in_rounds(service: Service, tmp_path: Path) -> None:
+async def combined(service: Service, folder: Path, characters: int) -> tuple[Any, int]:
+    """An answer from 20 passages that are shown part by part, each with a long answer; how often models were asked."""
     for number in range(20):
-        (tmp_path / f"{number}.txt").write_text(f"{number} many rounds " + "word " * 11, encoding="utf-8")
-    platform = service.platform
-    door: Any = Narrow(service, characters=900)
-    retrieval = Retrieval(platform.settings, platform.records, lambda: door)
-    await take(retrieval, tmp_path, "rounds")
-    question = Question(text="many rounds?", collection="rounds", floor=-1, method="map-reduce", limit=20)
-    answer = (await answered(retrieval, service, question))[-1]
-    assert isinstance(answer, SourcedAnswer)
+        (folder / f"{number}.txt").write_text(f"{number} many rounds " + "word " * 11, encoding="utf-8")
+    door: Any = Narrow(service, characters)
+    retrieval = Retrieval(service.platform.settings, service.platform.records, lambda: door)
+    name = f"rounds-{characters}"
+    await take(retrieval, folder, name)
+    question = Question(text="many rounds?", collection=name, floor=-1, method="map-reduce", limit=20)
+    return (await answered(retrieval, service, question))[-1], door.asked
+
+
+async def test_answers_that_do_not_fit_are_combined_in_rounds(service: Service, tmp_path: Path) -> None:
+    answer, asked = await combined(service, tmp_path, 900)
     assert (answer.text, len(answer.passages)) == ("Combined [1][3].", 20)
     parts, pairs = 3, 1  # the third answer goes on as it is
-    assert door.asked == parts + pairs + 1
+    assert asked == parts + pairs + 1
+
+
+async def test_answers_of_which_no_two_fit_are_told_as_too_long(service: Service, tmp_path: Path) -> None:
+    with pytest.raises(ContextTooLong):
+        await combined(service, tmp_path, 620)
 
 
 class Elsewhere(Heard):
