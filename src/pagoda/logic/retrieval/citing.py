@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pagoda.logic.retrieval.collection import Passage
 from pagoda.logic.texts.citations import BEGUN, CITATION, ranges, without_citations
 
-_SPACED = re.compile(rf"[ \t]*{CITATION.pattern}")
-_UNFINISHED = re.compile(rf"\s*(?:{BEGUN.pattern})?$")
+_SPACED = re.compile(rf"(?:(?<![ \t])[ \t]++)?{CITATION.pattern}")
+_UNFINISHED = re.compile(rf"(?<!\s)\s*+(?:{BEGUN.pattern})?$")
 
 
 class Citations:

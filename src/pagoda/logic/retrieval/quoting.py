@@ -29,8 +29,8 @@ def letter_spans(text: str) -> list[Span]:
     """The sentences of a text in order, without blanks around them: every letter is in exactly one."""
     spans, begin = [], 0
     for sentence in sentences(text):
-        piece = text[begin : sentence.end]
-        if _LETTER.search(piece):
+        if _LETTER.search(text, sentence.start, sentence.end):
+            piece = text[begin : sentence.end]
             start = begin + len(piece) - len(piece.lstrip())
             spans.append(Span(start, begin + len(piece.rstrip())))
             begin = sentence.end

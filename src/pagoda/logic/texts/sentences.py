@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 
 _CLOSING = r"[”’」』）)\]\"']*"
+_FOLLOWED = r"(?=\s|$|[\u3400-\u9fff])"
 _SENTENCE = re.compile(
-    rf"[。！？…]+{_CLOSING}|[.!?]+{_CLOSING}(?=\s|$|[\u3400-\u9fff])|\n\s*\n|\n(?=\s*(?:[-*#|>]|\d+\.))"
+    rf"[。！？…]+{_CLOSING}|(?<![.!?])[.!?]++{_CLOSING}+{_FOLLOWED}|\n\s*\n|\n(?=\s*(?:[-*#|>]|\d{{1,9}}\.))"
 )
-_PART = re.compile(rf"[。！？；…]+{_CLOSING}|[.!?;]+{_CLOSING}(?=\s|$|[\u3400-\u9fff])|\n+")
+_PART = re.compile(rf"[。！？；…]+{_CLOSING}|(?<![.!?;])[.!?;]++{_CLOSING}+{_FOLLOWED}|\n+")
+_NEAR = 24  # characters before a full stop that tell whether it ends a sentence
 _ABBREVIATIONS = (
     "Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Mt|Ft|vs|etc|cf|al|approx|ca|No|Vol|Inc|Ltd|Co|Corp|Gen|Col|Lt|Capt|Sgt|Rev|Hon|Gov|Sen|"
     "Rep|Pres|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec"
@@ -32,13 +34,14 @@ def sentences(text: str, *, parts: bool = False) -> list[Sentence]:
     found: list[Sentence] = []
     begin = 0
     for match in (_PART if parts else _SENTENCE).finditer(text):
-        if match[0].startswith(".") and _goes_on(text[begin : match.start()]):
+        if match[0].startswith(".") and _goes_on(text, begin, match.start()):
             continue
         found.append(Sentence(begin, match.end(), match[0]))
         begin = match.end()
     return [*found, Sentence(begin, len(text), "")] if begin < len(text) else found
 
 
-def _goes_on(before: str) -> bool:
+def _goes_on(text: str, begin: int, stop: int) -> bool:
     """Whether a full stop ends nothing: after an abbreviation, or the number that begins an item of a list."""
-    return _ABBREVIATION.search(before) is not None or before.strip(" *-").isdigit()
+    before = text[max(begin, stop - _NEAR) : stop]
+    return _ABBREVIATION.search(before) is not None or (stop - begin <= _NEAR and before.strip(" *-").isdigit())

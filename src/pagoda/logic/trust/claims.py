@@ -18,7 +18,7 @@ MOST_CLAIMS = 200
 """Of one text; what comes after is not looked at, and the report says so."""
 
 _BEFORE = re.compile(r"[\s\-*•·>#]*(?:(?:\d{1,3}|[A-Za-z])[.)、](?=\s|[\u3400-\u9fff])[\s*]*)?")
-_AFTER = re.compile(rf"(?:\s|{CITATION.pattern})+$")
+_AFTER = re.compile(rf"(?<!\s)(?:\s++|{CITATION.pattern}){{1,50}}+$")
 _LETTER = re.compile(r"\w")
 _SUM = re.compile(r"[^A-Za-z\u3400-\u9fff]*[=≈][^A-Za-z\u3400-\u9fff]*")
 _IDLE = re.compile(

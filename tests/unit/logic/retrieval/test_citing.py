@@ -53,6 +53,12 @@ def test_what_surely_is_no_citation_is_not_held_back() -> None:
     assert reader.end() == ""
 
 
+@pytest.mark.parametrize("unit", [" ", "\n", "[", "[1 ", "[1,", "1,", "1", "1-", "[ ", "[1-1"])
+def test_no_answer_takes_longer_than_its_length(unit: str) -> None:
+    text = f"a[{unit * (60_000 // len(unit))}a"
+    assert check_citations(text, 2)[0].endswith("a")
+
+
 def passage(text: str) -> Passage:
     return Passage(document="d", source="s", title="t", heading="", start=0, end=len(text), text=text)
 

@@ -28,6 +28,11 @@ def test_a_text_is_its_sentences(text: str, told: list[str]) -> None:
     assert [text[each.start : each.end] for each in letter_spans(text)] == told
 
 
+@pytest.mark.parametrize("unit", ["Mr. ", "1.", ".", "A.", "“", "?”", "\n", "\n1", " ", "\n\n-", "…"])
+def test_no_text_takes_longer_than_its_length(unit: str) -> None:
+    assert letter_spans(f"a{unit * (60_000 // len(unit))}a")
+
+
 @given(st.text("ab. 。！\n-|1", max_size=80))
 def test_every_letter_is_in_exactly_one(text: str) -> None:
     spans = letter_spans(text)
