@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _CLOSING = r"[”’」』）)\]\"']*"
@@ -29,16 +30,16 @@ class Sentence:
     """What ends it; empty at the end of a text that has none."""
 
 
-def sentences(text: str, *, parts: bool = False) -> list[Sentence]:
+def sentences(text: str, *, parts: bool = False) -> Iterator[Sentence]:
     """The sentences of a text in order, which cover it; ``parts`` also ends one at each semicolon and line."""
-    found: list[Sentence] = []
     begin = 0
     for match in (_PART if parts else _SENTENCE).finditer(text):
         if match[0].startswith(".") and _goes_on(text, begin, match.start()):
             continue
-        found.append(Sentence(begin, match.end(), match[0]))
+        yield Sentence(begin, match.end(), match[0])
         begin = match.end()
-    return [*found, Sentence(begin, len(text), "")] if begin < len(text) else found
+    if begin < len(text):
+        yield Sentence(begin, len(text), "")
 
 
 def _goes_on(text: str, begin: int, stop: int) -> bool:
