@@ -75,13 +75,13 @@ class Checker:
         for query in queries:
             for hit in await searcher.search(collection, query, call, limit=PASSAGES):
                 found.setdefault((hit.passage.document, hit.passage.start), hit.passage)
-        return merge(sorted(found.values(), key=lambda each: (each.source, each.start)))
+        return merge(list(found.values()))
 
 
 def merge(passages: Sequence[Passage]) -> tuple[Source, ...]:
-    """Passages as sources; those that overlap or follow one another in a document are one."""
+    """Passages as sources, by documents and places; those that overlap or follow one another in a document are one."""
     merged: list[Source] = []
-    for each in passages:
+    for each in sorted(passages, key=lambda each: (each.source, each.document, each.start)):
         last = merged[-1] if merged else None
         if last is not None and last.document == each.document and each.start <= last.start + len(last.text):
             text = last.text + each.text[max(0, last.start + len(last.text) - each.start) :]

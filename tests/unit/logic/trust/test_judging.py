@@ -136,3 +136,14 @@ def test_passages_that_overlap_are_one_source() -> None:
     places = ((0, 4), (3, 6), (8, 10))
     passages = [replace(common, start=start, end=end, text=text[start:end]) for start, end in places]
     assert [(each.start, each.text) for each in merge(passages)] == [(0, "abcdef"), (8, "ij")]
+
+
+def test_passages_found_in_any_order_lose_nothing() -> None:
+    text = "abcdefghij"
+    common = Passage(document="d", source="f", title="", heading="", start=0, end=0, text="")
+    passages = [
+        replace(common, document=document, start=start, end=end, text=text[start:end])
+        for document, start, end in (("d", 3, 6), ("e", 0, 2), ("d", 8, 10), ("d", 0, 4), ("d", 1, 2), ("e", 1, 5))
+    ]
+    found = [(each.document, each.start, each.text) for each in merge(passages)]
+    assert found == [("d", 0, "abcdef"), ("d", 8, "ij"), ("e", 0, "abcde")]
