@@ -96,8 +96,9 @@ class CheckAnswer(Shape):
 
     object: Literal["trust.check"]
     judge: str
-    supported: bool
+    supported: bool | None
     claims: list[ClaimObject]
+    cut: int | None
 
 
 class FindingObject(Shape):
@@ -133,6 +134,7 @@ class TrustAnswer(Shape):
     scale: str | None
     signals: dict[str, dict[str, Any]]
     claims: list[ClaimObject]
+    cut: int | None
     findings: list[FindingObject]
     judge: str
     sums_checked: int

@@ -83,18 +83,15 @@ class _Side:
         return _COMPUTES.search(self.text) is not None
 
 
-def slips(text: str) -> list[Slip]:
-    """The sums of a text that do not come out, in order."""
-    return [
-        Slip(left.start, right.end, text[left.start : right.end], value)
-        for left, right, about in _equations(text)
-        if (value := _wrong(left, right, about)) is not None
-    ]
-
-
-def sums(text: str) -> int:
-    """How many sums of a text can be recomputed."""
-    return sum(1 for _ in _equations(text))
+def recompute(text: str) -> tuple[list[Slip], int]:
+    """The sums of a text that do not come out, in order, and how many were recomputed."""
+    found, count = [], 0
+    for left, right, about in _equations(text):
+        count += 1
+        value = _wrong(left, right, about)
+        if value is not None:
+            found.append(Slip(left.start, right.end, text[left.start : right.end], value))
+    return found, count
 
 
 def _equations(text: str) -> Iterator[tuple[_Side, _Side, bool]]:

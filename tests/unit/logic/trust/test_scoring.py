@@ -124,6 +124,16 @@ async def test_a_wrong_sum_or_a_contradiction_is_never_sure() -> None:
     assert (await desk(Door()).score(SUBJECT, CALL, Wish(policy=Policy(threshold=0.0)))).outcome.sure
 
 
+async def test_a_contradiction_leaves_the_other_families_their_say() -> None:
+    answer = "A ticket costs twelve dollars. A ticket costs twenty dollars."
+    scored = await desk(Door()).score(replace(SUBJECT, answer=answer, question=""), CALL)
+    found = scored.report.confidence
+    assert (found.families, found.value is None) == (("token_probability", "factuality"), False)
+    assert "without the question" in found.missing["consistency"]
+    assert "consistency" in {each.kind for each in scored.report.findings}
+    assert not scored.outcome.sure
+
+
 async def test_below_the_bar_an_answer_is_kept_withheld_reviewed_or_asked_anew() -> None:
     high = 1.0
     kept = await desk(Door()).score(SUBJECT, CALL, Wish(policy=Policy(threshold=high)))
