@@ -194,6 +194,14 @@ def test_every_set_of_families_has_a_scale_and_unknown_ones_are_not_judged() -> 
     assert scale_name(FAMILIES) in scales()
 
 
+@pytest.mark.parametrize("name", sorted(scales()))
+def test_no_signal_speaks_against_itself(name: str) -> None:
+    regression = scales()[name].regression
+    weights = dict(zip(regression.names, regression.weights, strict=True))
+    rising = {"mean_logprob", "least_logprob", "agreement", "shared", "mean_support", "least_odds"} & weights.keys()
+    assert all(weights[feature] >= 0 for feature in rising)
+
+
 @pytest.mark.parametrize("name", ["judge", "confidence"])
 def test_coefficients_have_a_card_and_are_small(name: str) -> None:
     card = read_weights(name)["card"]
