@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from pagoda.logic.retrieval.answering import SourcedAnswer
     from pagoda.logic.trust.checking import Checked, Checks
     from pagoda.logic.trust.desk import Scored, TrustDesk, Wish
-    from pagoda.logic.trust.subject import Action, Family, Source
-
-_FAMILIES: tuple[Family, ...] = ("token_probability", "consistency", "factuality")
-_ACTIONS: tuple[Action, ...] = ("keep", "ask", "abstain", "review")
+    from pagoda.logic.trust.subject import Source
 
 
 def register(commands: Any) -> None:
     """Add the command group."""
+    from pagoda.logic.trust.subject import FAMILIES
+
     grouped = command_group(
         commands,
         "trust",
@@ -40,7 +39,7 @@ def register(commands: Any) -> None:
     scoring.add_argument("--earlier", action="append", default=[], metavar="TEXT", help="an earlier answer of the talk")
     scoring.add_argument("--model", help="whose probabilities and samples count (default: the default chat model)")
     scoring.add_argument(
-        "--family", action="append", choices=_FAMILIES, help="one of the three alone; may be given again (default: all)"
+        "--family", action="append", choices=FAMILIES, help="one of the three alone; may be given again (default: all)"
     )
     add_policy(scoring)
     checking = grouped(
@@ -60,8 +59,10 @@ def register(commands: Any) -> None:
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
     """The flags that say what becomes of an answer below the bar."""
+    from pagoda.logic.trust.subject import ACTIONS
+
     parser.add_argument("--threshold", type=float, default=0.5, metavar="CHANCE", help="the bar (default: 0.5)")
-    parser.add_argument("--below", choices=_ACTIONS, default="keep", help="what becomes of an answer below it")
+    parser.add_argument("--below", choices=ACTIONS, default="keep", help="what becomes of an answer below it")
     parser.add_argument("--ask-model", default="", metavar="MODEL", help="the better model to ask, for --below ask")
 
 
@@ -69,11 +70,11 @@ def wish_from(args: argparse.Namespace, collection: str | None = None) -> Wish:
     """How the flags want an answer looked at, with sources from a collection. Raises ``InvalidRequest``."""
     from pagoda.logic.trust.desk import Wish
     from pagoda.logic.trust.policy import Policy
-    from pagoda.logic.trust.subject import LOCAL
+    from pagoda.logic.trust.subject import FAMILIES, LOCAL
 
     return Wish(
         judge=getattr(args, "judge", LOCAL),
-        families=tuple(args.family) if getattr(args, "family", None) else _FAMILIES,
+        families=tuple(args.family) if getattr(args, "family", None) else FAMILIES,
         policy=Policy(threshold=args.threshold, action=args.below, model=args.ask_model),
         collection=collection,
     )
