@@ -15,12 +15,12 @@ from pagoda.logic.texts.citations import CITATION
 from pagoda.logic.texts.sentences import sentences
 
 MOST_CLAIMS = 200
-"""Of one text; what comes after is not looked at, and the report says so."""
+"""Of one text that are judged; what comes after is not looked at, and the report says so (``Checks.cut``)."""
 
 _BEFORE = re.compile(r"[\s\-*•·>#]*(?:(?:\d{1,3}|[A-Za-z])[.)、](?=\s|[\u3400-\u9fff])[\s*]*)?")
 _AFTER = re.compile(rf"(?<!\s)(?:\s++|{CITATION.pattern}){{1,50}}+$")
 _LETTER = re.compile(r"\w")
-_SUM = re.compile(r"[^A-Za-z\u3400-\u9fff]*[=≈][^A-Za-z\u3400-\u9fff]*")
+_WORDS = re.compile(r"[A-Za-z\u3400-\u9fff]")
 _IDLE = re.compile(
     r"^(?:(?:sure|certainly|of course|hello|hi|thanks?|thank you|you'?re welcome|great question|here (?:is|are)\b|"
     r"let me know|i hope|i'?m sorry|i am sorry|sorry|as an ai|i'?m an ai|i (?:do not|don't|cannot|can't) (?:know|have|"
@@ -54,13 +54,15 @@ def split_claims(text: str, most: int = MOST_CLAIMS) -> list[Claim]:
         piece = piece[: len(piece) - len(_found(_AFTER, piece))]
         if not _LETTER.search(CITATION.sub("", piece)):
             continue
-        idle = (
-            part.mark.strip()[:1] in ("?", "？") or _IDLE.match(piece) is not None or _SUM.fullmatch(piece) is not None
-        )
-        claims.append(Claim(start, start + len(piece), piece, not idle))
-        if len(claims) == most:
+        if len(claims) >= most:
             break
+        idle = part.mark.strip()[:1] in ("?", "？") or _IDLE.match(piece) is not None or _is_sum(piece)
+        claims.append(Claim(start, start + len(piece), piece, not idle))
     return claims
+
+
+def _is_sum(piece: str) -> bool:
+    return ("=" in piece or "≈" in piece) and _WORDS.search(piece) is None
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:
