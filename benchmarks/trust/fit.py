@@ -25,7 +25,7 @@ from benchmarks.trust.table import (
     signals_of,
     strangers,
 )
-from pagoda.logic.trust.calibration import fit_logistic
+from pagoda.logic.trust.calibration import Labels, Logistic, Values, fit_logistic
 from pagoda.logic.trust.combination import Scale, scale_name
 from pagoda.logic.trust.judging import LocalWeights
 from pagoda.logic.trust.subject import FAMILIES, Family
@@ -37,6 +37,8 @@ FAMILY_FEATURES: Mapping[str, tuple[str, ...]] = {
 }
 FORM = ("log_length", "precedent")
 """Looked at only where there are no sources: with them, length mostly tells how a set was made."""
+RISING = frozenset(("mean_logprob", "least_logprob", "agreement", "shared", "mean_support", "least_odds"))
+"""Features of which more never speaks against an answer, whatever a few dozen items say."""
 L2 = 10.0
 LEAST_SLOPE = 0.1
 """Of a calibration: it may flatten what a regression says, not turn it round."""
@@ -62,28 +64,36 @@ def fit_scale(rows: Sequence[Row], families: Sequence[Family]) -> Scale:
     the mean of the rest, and so teach nothing there.
     """
     names = names_of(families)
-    features, labels = _filled(names, rows), np.array([row.label for row in rows])
+    features, labels = [row.features() for row in rows], np.array([row.label for row in rows])
     sizes = Counter(row.item.set for row in rows)
     shares = np.array([len(rows) / len(sizes) / sizes[row.item.set] for row in rows])
     folds = np.array([fold(row.item.id) for row in rows])
     unseen = np.zeros(len(rows))
     for part in range(FOLDS):
         rest, here = np.flatnonzero(folds != part), np.flatnonzero(folds == part)
-        regression = fit_logistic(names, [features[at] for at in rest], labels[rest], L2, shares[rest])
-        unseen[here] = [regression.logit(features[at]) for at in here]
+        regression = _rising(names, [features[at] for at in rest], labels[rest], shares[rest])
+        means = dict(zip(regression.names, regression.center, strict=True))
+        unseen[here] = [regression.logit(means | features[at]) for at in here]
     platt = fit_logistic(("logit",), [{"logit": value} for value in unseen], labels, 0.1, shares)
     slope = max(platt.weights[0] / platt.scale[0], LEAST_SLOPE)
     return Scale(
-        regression=fit_logistic(names, features, labels, L2, shares),
+        regression=_rising(names, features, labels, shares),
         slope=slope,
         offset=platt.bias - slope * platt.center[0],
     )
 
 
-def _filled(names: Sequence[str], rows: Sequence[Row]) -> list[dict[str, float]]:
-    given = [row.features() for row in rows]
-    means = {name: float(np.mean([each[name] for each in given if name in each])) for name in names}
-    return [{name: each.get(name, means[name]) for name in names} for each in given]
+def _rising(names: Sequence[str], features: Sequence[Mapping[str, float]], labels: Labels, shares: Values) -> Logistic:
+    """The regression without those rising features that would fall in it, the one that falls most left out first."""
+    while True:
+        found = fit_logistic(names, features, labels, L2, shares)
+        weight, falling = min(
+            ((weight, name) for name, weight in zip(found.names, found.weights, strict=True) if name in RISING),
+            default=(0.0, ""),
+        )
+        if weight >= 0:
+            return found
+        names = [name for name in names if name != falling]
 
 
 def fitting(rows: Sequence[Row], families: Sequence[Family]) -> list[Row]:

@@ -100,7 +100,7 @@ def _replaced(sentence: str, old: str, new: str) -> str:
 def _nearest(key: str, old: str, candidates: list[str]) -> str | None:
     fitting = sorted(
         {each for each in candidates if each != old and each not in old and old not in each},
-        key=lambda each: (abs(len(each) - len(old)), draw(key + each, 997)),
+        key=lambda each: (abs(len(each) - len(old)), draw(key + each, 997), each),
     )
     return fitting[0] if fitting and abs(len(fitting[0]) - len(old)) <= max(4, len(old) // 2) else None
 

@@ -29,7 +29,7 @@ from pagoda.logic.trust.checking import Checked
 from pagoda.logic.trust.claims import split_claims
 from pagoda.logic.trust.combination import features_of
 from pagoda.logic.trust.consistency import compare, read_samples
-from pagoda.logic.trust.contradictions import denies
+from pagoda.logic.trust.contradictions import contradictions
 from pagoda.logic.trust.evidence import FEATURES, Evidence, Library
 from pagoda.logic.trust.judging import LocalJudge, LocalWeights
 from pagoda.logic.trust.likelihood import read_tokens
@@ -166,7 +166,7 @@ async def consistencies(known: Sequence[tuple[Item, Heard]], path: Path) -> dict
             if item.key in kept:
                 continue
             meanings = await compare([said.answer, *said.samples], item.question, door, CALL)
-            signal = read_samples(meanings, len(denies(said.answer)))
+            signal = read_samples(meanings, len(contradictions(said.answer)))
             kept[item.key] = signal
             with path.open("a", encoding="utf-8") as file:
                 row = {"key": item.key, "value": signal.value, "features": dict(signal.features)}

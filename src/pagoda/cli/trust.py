@@ -12,16 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pagoda.logic.retrieval.answering import SourcedAnswer
-    from pagoda.logic.trust.checking import Checked
+    from pagoda.logic.trust.checking import Checked, Checks
     from pagoda.logic.trust.desk import Scored, TrustDesk, Wish
-    from pagoda.logic.trust.subject import Action, Family, Source
-
-_FAMILIES: tuple[Family, ...] = ("token_probability", "consistency", "factuality")
-_ACTIONS: tuple[Action, ...] = ("keep", "ask", "abstain", "review")
+    from pagoda.logic.trust.subject import Source
 
 
 def register(commands: Any) -> None:
     """Add the command group."""
+    from pagoda.logic.trust.subject import FAMILIES
+
     grouped = command_group(
         commands,
         "trust",
@@ -40,7 +39,7 @@ def register(commands: Any) -> None:
     scoring.add_argument("--earlier", action="append", default=[], metavar="TEXT", help="an earlier answer of the talk")
     scoring.add_argument("--model", help="whose probabilities and samples count (default: the default chat model)")
     scoring.add_argument(
-        "--family", action="append", choices=_FAMILIES, help="one of the three alone; may be given again (default: all)"
+        "--family", action="append", choices=FAMILIES, help="one of the three alone; may be given again (default: all)"
     )
     add_policy(scoring)
     checking = grouped(
@@ -60,8 +59,10 @@ def register(commands: Any) -> None:
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
     """The flags that say what becomes of an answer below the bar."""
+    from pagoda.logic.trust.subject import ACTIONS
+
     parser.add_argument("--threshold", type=float, default=0.5, metavar="CHANCE", help="the bar (default: 0.5)")
-    parser.add_argument("--below", choices=_ACTIONS, default="keep", help="what becomes of an answer below it")
+    parser.add_argument("--below", choices=ACTIONS, default="keep", help="what becomes of an answer below it")
     parser.add_argument("--ask-model", default="", metavar="MODEL", help="the better model to ask, for --below ask")
 
 
@@ -69,11 +70,11 @@ def wish_from(args: argparse.Namespace, collection: str | None = None) -> Wish:
     """How the flags want an answer looked at, with sources from a collection. Raises ``InvalidRequest``."""
     from pagoda.logic.trust.desk import Wish
     from pagoda.logic.trust.policy import Policy
-    from pagoda.logic.trust.subject import LOCAL
+    from pagoda.logic.trust.subject import FAMILIES, LOCAL
 
     return Wish(
         judge=getattr(args, "judge", LOCAL),
-        families=tuple(args.family) if getattr(args, "family", None) else _FAMILIES,
+        families=tuple(args.family) if getattr(args, "family", None) else FAMILIES,
         policy=Policy(threshold=args.threshold, action=args.below, model=args.ask_model),
         collection=collection,
     )
@@ -110,18 +111,17 @@ def run_check(args: argparse.Namespace) -> int:
         raise InvalidRequest("Say what the claims are held against: --source FILE, or --collection NAME.")
     options = {"question": args.question, "judge": args.judge}
 
-    async def check(desk: TrustDesk) -> list[Checked]:
+    async def check(desk: TrustDesk) -> Checks:
         if args.collection is not None:
             return await desk.check_in(text, args.collection, call, **options)
         return await desk.check(text, sources, call, **options)
 
-    checked = _at_desk(args, check)
+    checks: Checks = _at_desk(args, check)
     if args.json:
-        print_json([each.to_json() for each in checked])
+        print_json(checks.to_json())
     else:
-        for each in checked:
-            sys.stdout.write(_told(each))
-    return 0 if all(each.judgement.verdict == "supported" for each in checked if each.claim.checkable) else 1
+        _show_checks(checks)
+    return 0 if checks.supported else 1
 
 
 def score_sourced(args: argparse.Namespace, answer: SourcedAnswer) -> Scored:
@@ -146,8 +146,7 @@ def show_score(scored: Scored) -> None:
     for signal in report.signals:
         said = f"not to be had: {signal.reason}" if signal.value is None else f"{signal.value:.2f}"
         sys.stdout.write(f"  {signal.family.replace('_', ' ')}: {said}\n")
-    for each in report.claims:
-        sys.stdout.write(_told(each))
+    _show_checks(report.checks)
     for finding in report.findings:
         if finding.kind != "factual":  # those are told with the claims
             sys.stdout.write(f"{finding.kind}  {finding.start}-{finding.end}  {finding.text}\n    {finding.says}\n")
@@ -159,6 +158,13 @@ def show_score(scored: Scored) -> None:
         value = outcome.report.confidence.value
         sure = "could not be judged" if value is None else f"confidence {value:.2f}"
         sys.stdout.write(f"{outcome.model} was asked ({sure}): {outcome.answer}\n")
+
+
+def _show_checks(checks: Checks) -> None:
+    for each in checks.claims:
+        sys.stdout.write(_told(each))
+    if checks.cut is not None:
+        sys.stdout.write(f"could not judge  from {checks.cut} on: there are more than {len(checks.claims)} claims\n")
 
 
 def _told(checked: Checked) -> str:

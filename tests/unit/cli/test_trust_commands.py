@@ -52,7 +52,19 @@ def test_claims_are_checked_with_the_places_of_their_evidence(capsys: pytest.Cap
         "    guide.md:10-57  The museum was founded in 1884 by Maria Keller.\n"
     )
     told = run(capsys, "check", "A ticket costs 12 dollars.", "--source", "guide.md", "--json")
-    assert json.loads(told.out)[0]["evidence"][0]["start"] == 58
+    answer = json.loads(told.out)
+    assert (answer["supported"], answer["cut"]) == (True, None)
+    assert answer["claims"][0]["evidence"][0]["start"] == 58
+
+
+def test_what_could_not_be_judged_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        "could not judge  0-11  Is it open?"
+        in run(capsys, "check", "Is it open?", "--source", "guide.md", status=1).out
+    )
+    claims = "A ticket costs 12 dollars. " * 201
+    told = run(capsys, "check", claims, "--source", "guide.md", status=1).out
+    assert told.endswith("could not judge  from 5400 on: there are more than 200 claims\n")
 
 
 def test_an_answer_is_scored_for_people_and_machines(
@@ -99,3 +111,5 @@ def test_an_answer_from_documents_says_how_sure_it_is(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("In 1884.\n\nconfidence: ")
     assert main([*asked, "--threshold", "1", "--below", "abstain"]) == 1
     assert "withheld: I am not sure enough" in capsys.readouterr().out
+    assert main([*asked, "--threshold", "1", "--below", "abstain", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["answer"] == "I am not sure enough of an answer to give one."

@@ -59,16 +59,8 @@ async def check(body: CheckRequest, request: Request, stage: Stage, call: Caller
         work = stage.trust.check_in(body.text(), body.collection, call, **options)
     else:
         work = stage.trust.check(body.text(), _sources(body.sources), call, **options)
-    checked = await while_connected(request, work)
-    telling = [each for each in checked if each.claim.checkable]
-    return json_response(
-        {
-            "object": "trust.check",
-            "judge": options["judge"],
-            "supported": bool(telling) and all(each.judgement.verdict == "supported" for each in telling),
-            "claims": [each.to_json() for each in checked],
-        }
-    )
+    checks = await while_connected(request, work)
+    return json_response({"object": "trust.check", "judge": options["judge"], **checks.to_json()})
 
 
 def policy_of(stage: Backstage, request: Request, given: TrustPolicy) -> Policy:

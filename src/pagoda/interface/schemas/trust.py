@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pagoda.interface.schemas.shared import ModelName, Shape, Strict
-from pagoda.logic.trust.subject import Action, Family
+from pagoda.logic.trust.subject import FAMILIES, Action, Family
 
 MOST_CHARACTERS = 200_000
 Text = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
@@ -45,7 +45,7 @@ class ScoreRequest(Strict):
     earlier: list[Text] = Field([], max_length=100, description="Earlier answers of the conversation, oldest first.")
     model: ModelName | None = Field(None, description="Whose probabilities and samples count; absent: the default.")
     judge: JudgeName = "local"
-    families: list[Family] = Field(["token_probability", "consistency", "factuality"], min_length=1, max_length=3)
+    families: list[Family] = Field(list(FAMILIES), min_length=1, max_length=len(FAMILIES))
     policy: TrustPolicy = TrustPolicy()
 
 
@@ -96,8 +96,9 @@ class CheckAnswer(Shape):
 
     object: Literal["trust.check"]
     judge: str
-    supported: bool
+    supported: bool | None
     claims: list[ClaimObject]
+    cut: int | None
 
 
 class FindingObject(Shape):
@@ -133,6 +134,7 @@ class TrustAnswer(Shape):
     scale: str | None
     signals: dict[str, dict[str, Any]]
     claims: list[ClaimObject]
+    cut: int | None
     findings: list[FindingObject]
     judge: str
     sums_checked: int

@@ -98,16 +98,19 @@ def fit_logistic(
 ) -> Logistic:
     """The regression of labels on the named features; ``shares``: how much each row counts, 1 if not given.
 
-    Raises ``InvalidRequest`` unless both labels occur.
+    A feature that a row lacks stands at the mean of the rows that have it; the spread is that of these rows alone.
+    Raises ``InvalidRequest`` unless both labels occur, and for a feature that no row has.
     """
     right = np.asarray(labels, dtype=np.bool_)
     if right.all() or not right.any():
         raise InvalidRequest("Fitting needs items of both labels.")
-    given = np.array([[row[name] for name in names] for row in rows], dtype=np.float64)
+    given = np.array([[row.get(name, np.nan) for name in names] for row in rows], dtype=np.float64)
+    if np.isnan(given).all(axis=0).any():
+        raise InvalidRequest("Fitting needs a row that has each feature.")
     counts = np.ones(len(given)) if shares is None else np.asarray(shares, dtype=np.float64)
-    center, scale = given.mean(axis=0), given.std(axis=0)
+    center, scale = np.nanmean(given, axis=0), np.nanstd(given, axis=0)
     scale[scale < _ENOUGH] = 1.0
-    table = np.hstack([(given - center) / scale, np.ones((len(given), 1))])
+    table = np.hstack([np.nan_to_num((given - center) / scale), np.ones((len(given), 1))])
     penalty = np.diag([l2] * len(names) + [0.0])
     beta = np.zeros(table.shape[1])
     for _ in range(_STEPS):
@@ -125,19 +128,6 @@ def fit_logistic(
         weights=tuple(beta[:-1].tolist()),
         bias=float(beta[-1]),
     )
-
-
-def fit_isotonic(scores: Values, labels: Labels) -> list[tuple[float, float]]:
-    """The rising steps nearest to the labels (pool adjacent violators): each score from which on a share holds."""
-    order = np.argsort(scores, kind="stable")
-    blocks: list[list[float]] = []  # lowest score, sum of labels, count
-    for at in order:
-        blocks.append([float(scores[at]), float(labels[at]), 1.0])
-        while len(blocks) > 1 and blocks[-2][1] * blocks[-1][2] >= blocks[-1][1] * blocks[-2][2]:
-            _, total, count = blocks.pop()
-            blocks[-1][1] += total
-            blocks[-1][2] += count
-    return [(low, total / count) for low, total, count in blocks]
 
 
 def reliability(scores: Values, labels: Labels, bins: int = BINS) -> list[Bin]:

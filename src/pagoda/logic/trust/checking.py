@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import Call
 from pagoda.logic.retrieval.collection import Passage
-from pagoda.logic.trust.claims import Claim, split_claims
+from pagoda.logic.trust.claims import MOST_CLAIMS, Claim, split_claims
 from pagoda.logic.trust.evidence import Library
 from pagoda.logic.trust.judging import Judge, Judgement
 from pagoda.logic.trust.subject import Source
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 PASSAGES = 5
 """Of a collection, that are looked at for each claim."""
 
+MOST_CHARACTERS = 4000
+"""Of a claim that is judged: each of its words is looked up with those around it."""
+
 _IDLE = "it claims nothing that sources could bear out"
+_LONG = f"it has more than {MOST_CHARACTERS} characters without an end of a sentence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,27 @@ class Checked:
         return {**place, **self.judgement.to_json()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """The claims of a text, checked."""
+
+    claims: tuple[Checked, ...] = ()
+    cut: int | None = None
+    """The character from which on nothing was looked at, for there were too many claims; ``None``: all was."""
+
+    @property
+    def supported(self) -> bool | None:
+        """Whether the sources bear all claims out; ``None``: none says otherwise, but not all could be judged."""
+        said = [each.judgement.verdict for each in self.claims if each.claim.checkable]
+        if any(verdict in ("contradicted", "not_found") for verdict in said):
+            return False
+        return None if not said or None in said or self.cut is not None else True
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {"supported": self.supported, "claims": [each.to_json() for each in self.claims], "cut": self.cut}
+
+
 class Checker:
     """Checks the claims of texts. ``searcher`` finds passages in collections."""
 
@@ -48,40 +73,52 @@ class Checker:
 
     async def check(
         self, text: str, sources: Sequence[Source], judge: Judge, call: Call, *, question: str = ""
-    ) -> list[Checked]:
+    ) -> Checks:
         """All claims of a text against given sources. Raises ``InvalidRequest`` where there is nothing to check."""
-        claims = split_claims(text)
+        claims = await asyncio.to_thread(split_claims, text, MOST_CLAIMS + 1)
         if not claims:
             raise InvalidRequest("There is no claim in the text; give a sentence that says something.", param="claims")
+        cut = claims[MOST_CLAIMS].start if len(claims) > MOST_CLAIMS else None
+        del claims[MOST_CLAIMS:]
         library = await asyncio.to_thread(Library, sources)
         if not library.sentences:
             raise InvalidRequest("The sources are empty; give a text that claims can be held against.", param="sources")
-        telling = [claim for claim in claims if claim.checkable]
-        judged = iter(await judge.judge([claim.text for claim in telling], question, library, call))
-        idle = Judgement(verdict=None, supported=None, reason=_IDLE)
-        return [Checked(claim=claim, judgement=next(judged) if claim.checkable else idle) for claim in claims]
+        beside = [_unjudged(claim) for claim in claims]
+        telling = [claim.text for claim, why in zip(claims, beside, strict=True) if why is None]
+        judged = iter(await judge.judge(telling, question, library, call))
+        checked = [
+            Checked(claim=claim, judgement=why or next(judged)) for claim, why in zip(claims, beside, strict=True)
+        ]
+        return Checks(claims=tuple(checked), cut=cut)
 
-    async def check_in(
-        self, text: str, collection: str, judge: Judge, call: Call, *, question: str = ""
-    ) -> list[Checked]:
+    async def check_in(self, text: str, collection: str, judge: Judge, call: Call, *, question: str = "") -> Checks:
         """All claims of a text against a collection of the call's team. Raises ``NotFound`` for the collection."""
-        claims = split_claims(text)
-        sources = await self.find(collection, [claim.text for claim in claims if claim.checkable], call)
+        sources = await self.find(collection, "", text, call)
         return await self.check(text, sources, judge, call, question=question)
 
-    async def find(self, collection: str, queries: Sequence[str], call: Call) -> tuple[Source, ...]:
-        """The passages of a collection near any of some texts, each once, in the order of their documents."""
+    async def find(self, collection: str, question: str, text: str, call: Call) -> tuple[Source, ...]:
+        """The passages of a collection near a question or a claim of a text, by documents and places."""
+        claims = await asyncio.to_thread(split_claims, text)
+        queries = [question, *(claim.text for claim in claims if claim.checkable)]
         searcher, found = self._searcher(), dict[tuple[str, int], Passage]()
         for query in queries:
-            for hit in await searcher.search(collection, query, call, limit=PASSAGES):
-                found.setdefault((hit.passage.document, hit.passage.start), hit.passage)
-        return merge(sorted(found.values(), key=lambda each: (each.source, each.start)))
+            if query.strip():
+                for hit in await searcher.search(collection, query, call, limit=PASSAGES):
+                    found.setdefault((hit.passage.document, hit.passage.start), hit.passage)
+        return merge(list(found.values()))
+
+
+def _unjudged(claim: Claim) -> Judgement | None:
+    """Why a claim is not put to the judge; ``None`` if it is."""
+    if claim.checkable and len(claim.text) <= MOST_CHARACTERS:
+        return None
+    return Judgement(verdict=None, supported=None, reason=_LONG if claim.checkable else _IDLE)
 
 
 def merge(passages: Sequence[Passage]) -> tuple[Source, ...]:
-    """Passages as sources; those that overlap or follow one another in a document are one."""
+    """Passages as sources, by documents and places; those that overlap or follow one another in a document are one."""
     merged: list[Source] = []
-    for each in passages:
+    for each in sorted(passages, key=lambda each: (each.source, each.document, each.start)):
         last = merged[-1] if merged else None
         if last is not None and last.document == each.document and each.start <= last.start + len(last.text):
             text = last.text + each.text[max(0, last.start + len(last.text) - each.start) :]

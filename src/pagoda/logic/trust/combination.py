@@ -14,11 +14,12 @@ from functools import cache
 from typing import Any
 
 from pagoda.logic.trust.calibration import Logistic, logistic_from, sigmoid
-from pagoda.logic.trust.details import details
 from pagoda.logic.trust.evidence import content, kind_fit
 from pagoda.logic.trust.precedent import precedent
 from pagoda.logic.trust.subject import Family, Signal, Subject
 from pagoda.logic.trust.weights import VERSION, read_weights
+
+_MOST_CHARACTERS = 2000  # of an answer whose words are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +86,14 @@ def scale_name(families: Sequence[Family]) -> str:
 
 
 def form(subject: Subject) -> dict[str, float]:
-    """What an answer's form tells, without any model: length, details, precedents, fit with its question."""
+    """What an answer's form tells, without any model: length, precedents, fit with its question."""
     text = subject.answer
-    found = details(text[:2000])
-    asked, said = set(content(subject.question)), content(text[:2000])
-    shown = max(len(text[:2000]), 1)
+    begin = text[:_MOST_CHARACTERS]
+    asked, said = set(content(subject.question)), content(begin)
     return {
-        "kind_fit": kind_fit(text[:2000], subject.question),
+        "kind_fit": kind_fit(begin, subject.question),
         "novelty": sum(word not in asked for word in said) / max(len(said), 1),
         "log_length": math.log1p(len(text)),
-        "numbers": 100 * sum(each.kind != "name" for each in found) / shown,
-        "names": 100 * sum(each.kind == "name" for each in found) / shown,
-        "lines": math.log1p(text.count("\n")),
         "precedent": 0.0 if subject.sources else precedent().odds(subject.question, text),
     }
 

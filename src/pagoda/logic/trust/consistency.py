@@ -8,6 +8,7 @@ details tell. Consistent is not true: a model may be wrong each time alike.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from pagoda.core.errors import InvalidRequest, ModelError, NotFound
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Embed
 from pagoda.logic.retrieval.collection import DEFAULT_MODEL
-from pagoda.logic.trust.contradictions import contradictions, differ
+from pagoda.logic.trust.contradictions import Parts, differ
 from pagoda.logic.trust.evidence import content
 from pagoda.logic.trust.sampling import draw
 from pagoda.logic.trust.subject import Signal, Subject, unavailable
@@ -34,9 +35,10 @@ _MOST_CHARACTERS = 600  # of a text that is compared; the model takes 512 tokens
 
 @dataclass(frozen=True, slots=True)
 class Meanings:
-    """Texts that can be compared: their new words (without the question's), and vectors of unit length."""
+    """Texts that can be compared: taken apart, their new words (without the question's), and vectors of unit length."""
 
     texts: tuple[str, ...]
+    parts: tuple[Parts, ...]
     words: tuple[frozenset[str], ...]
     vectors: NDArray[np.float32]
 
@@ -52,22 +54,19 @@ class Meanings:
 
     def same(self, one: int, other: int) -> bool:
         """Whether two texts mean the same."""
-        if differ(self.texts[one], self.texts[other]):
+        if differ(self.parts[one], self.parts[other]):
             return False
         return self.cosine(one, other) >= SAME or self.shared(one, other) >= _SHARED
 
 
-async def consistency(subject: Subject, door: Inference, call: Call, meaning: str = MEANING) -> Signal:
-    """How far samples agree with the answer; without samples there is a signal only if there is a contradiction."""
-    found = contradictions(subject.answer, subject.earlier)
+async def consistency(subject: Subject, against: int, door: Inference, call: Call, meaning: str = MEANING) -> Signal:
+    """How far samples agree with the answer. ``against``: its contradictions; they alone are no signal."""
     try:
         samples = await _samples(subject, door, call)
         meanings = await compare([subject.answer, *samples], subject.question, door, call, meaning)
     except (InvalidRequest, NotFound, ModelError) as error:
-        if not found:
-            return unavailable("consistency", error.message)
-        return Signal(family="consistency", value=0.0, detail={"contradictions": len(found), "samples": []})
-    return read_samples(meanings, len(found))
+        return unavailable("consistency", error.message)
+    return read_samples(meanings, against)
 
 
 async def _samples(subject: Subject, door: Inference, call: Call) -> tuple[str, ...]:
@@ -80,12 +79,17 @@ async def _samples(subject: Subject, door: Inference, call: Call) -> tuple[str, 
 
 async def compare(texts: Sequence[str], question: str, door: Inference, call: Call, meaning: str = MEANING) -> Meanings:
     """The texts ready to be compared, by an embedding model. Raises what the door raises."""
-    asked = set(content(question))
     inputs = tuple(text.strip()[:_MOST_CHARACTERS] or "-" for text in texts)
     request = Embed(model=meaning, inputs=inputs, kind="query")
     vectors = (await door.embed(request, replace(call, purpose="judge", parent=call.request_id))).vectors
+    return await asyncio.to_thread(_meanings, texts, question, vectors)
+
+
+def _meanings(texts: Sequence[str], question: str, vectors: Sequence[bytes]) -> Meanings:
+    asked = set(content(question))
     return Meanings(
         tuple(texts),
+        tuple(map(Parts, texts)),
         tuple(frozenset(content(text)) - asked for text in texts),
         np.stack([np.frombuffer(vector, "<f4") for vector in vectors]),
     )

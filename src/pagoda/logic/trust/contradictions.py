@@ -32,27 +32,22 @@ class Contradiction:
 
 def contradictions(answer: str, earlier: Sequence[str] = ()) -> list[Contradiction]:
     """All contradictions of an answer: in itself, and with each of some earlier ones."""
-    return [*denies(answer), *(found for turn in earlier for found in denies(answer, turn))]
-
-
-def denies(text: str, other: str | None = None) -> list[Contradiction]:
-    """The contradictions in a text, or between a text and another one."""
-    claims = [claim for claim in split_claims(text, _MOST_CLAIMS) if claim.checkable]
-    if other is None:
-        pairs = [(later, earlier) for at, later in enumerate(claims) for earlier in claims[:at]]
-    else:
-        against = [claim for claim in split_claims(other, _MOST_CLAIMS) if claim.checkable]
-        pairs = [(claim, earlier) for claim in claims for earlier in against]
+    said = _claims(answer)
+    pairs = [(later, before, True) for at, later in enumerate(said) for before in said[:at]]
+    pairs += [(claim, before, False) for turn in earlier for before in _claims(turn) for claim in said]
     return [
-        Contradiction(claim, earlier, other is None, why)
-        for claim, earlier in pairs
-        if (why := conflict(claim.text, earlier.text)) is not None
+        Contradiction(claim, before, within, why)
+        for (claim, parts), (before, others), within in pairs
+        if (why := _conflict(parts, others)) is not None
     ]
 
 
-def conflict(one: str, other: str) -> str | None:
+def _claims(text: str) -> list[tuple[Claim, Parts]]:
+    return [(claim, Parts(claim.text)) for claim in split_claims(text, _MOST_CLAIMS) if claim.checkable]
+
+
+def _conflict(left: Parts, right: Parts) -> str | None:
     """What stands against what in two claims of the same words; ``None``: nothing."""
-    left, right = _Parts(one), _Parts(other)
     shorter, both = min(len(left.plain), len(right.plain)), left.plain & right.plain
     alike = len(both) + len(left.names & right.names) + len(left.numbers & right.numbers)
     if left.frame != right.frame and (alike < _LEAST_WORDS or not both or len(both) < _SAME_WORDS * shorter):
@@ -82,19 +77,18 @@ def _numbers_against(left: set[str], right: set[str]) -> bool:
 
 
 def _is_year(value: str) -> bool:
-    return value.isdigit() and 1000 <= int(value) <= 2100
+    return len(value) == 4 and value.isdigit() and 1000 <= int(value) <= 2100
 
 
-def differ(one: str, other: str) -> bool:
+def differ(left: Parts, right: Parts) -> bool:
     """Whether two answers to one question differ in a number, a date or a denial, so that they do not mean the same."""
-    left, right = _Parts(one), _Parts(other)
     if left.numbers and right.numbers and not left.numbers & right.numbers:
         return True
     return left.denied != right.denied
 
 
-class _Parts:
-    """A claim taken apart."""
+class Parts:
+    """A text taken apart, once for all that it is held against."""
 
     def __init__(self, text: str) -> None:
         found = details(text)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call
-from pagoda.logic.trust.checking import Checked, Checker, merge
-from pagoda.logic.trust.claims import split_claims
+from pagoda.logic.trust.checking import Checker, Checks, merge
 from pagoda.logic.trust.consistency import MEANING
 from pagoda.logic.trust.judging import Judge, LocalJudge, ServedJudge, local_weights
 from pagoda.logic.trust.policy import Outcome, Policy, Steward
@@ -52,6 +51,11 @@ class Scored:
             told["outcome"]["confidence"] = self.outcome.report.confidence.value
         return told
 
+    def answer_of(self, answer: SourcedAnswer) -> SourcedAnswer:
+        """What is given in place of an answer from a collection: itself, where the policy left it as it was."""
+        given = self.outcome
+        return answer if given.answer == answer.text else answer.instead(given.answer, given.model or None)
+
 
 class TrustDesk:
     """Looks at answers and claims, on behalf of one team a call."""
@@ -75,9 +79,7 @@ class TrustDesk:
         """How sure one may be of an answer, and what becomes of it. Raises what search, judge and door raise."""
         wanted = wish or Wish()
         if wanted.collection is not None:
-            claims = [claim.text for claim in split_claims(subject.answer) if claim.checkable]
-            looked_for = [each for each in (subject.question, *claims) if each.strip()]
-            found = await self._checker.find(wanted.collection, looked_for, call)
+            found = await self._checker.find(wanted.collection, subject.question, subject.answer, call)
             subject = replace(subject, sources=(*subject.sources, *found))
         judge = self._judge(wanted.judge)
 
@@ -103,13 +105,13 @@ class TrustDesk:
 
     async def check(
         self, text: str, sources: Sequence[Source], call: Call, *, question: str = "", judge: str = LOCAL
-    ) -> list[Checked]:
+    ) -> Checks:
         """A verdict on each claim of a text against given sources."""
         return await self._checker.check(text, sources, self._judge(judge), call, question=question)
 
     async def check_in(
         self, text: str, collection: str, call: Call, *, question: str = "", judge: str = LOCAL
-    ) -> list[Checked]:
+    ) -> Checks:
         """A verdict on each claim of a text against a collection of the call's team."""
         return await self._checker.check_in(text, collection, self._judge(judge), call, question=question)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Literal, TypeAlias
 
+from pagoda.logic.texts.citations import CITATION
 from pagoda.logic.trust.vocabulary import vocabulary
 
 Kind: TypeAlias = Literal["number", "date", "name"]
@@ -27,8 +28,6 @@ class Detail:
     start: int
     end: int
 
-
-CITATION = re.compile(r"[\[【［]\s*\d{1,6}(?:\s*[,，、;]\s*\d{1,6})*\s*[\]】］]")
 
 _MONTHS = vocabulary("months")
 _MONTH = re.compile(
@@ -47,7 +46,7 @@ _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _SCALES |= {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
 _DIGITS = {digit: number for number, digits in enumerate(["零〇", "一", "二两", *"三四五六七八九"]) for digit in digits}
 _NAME = re.compile(
-    r"(?:[A-Z][\w'’.-]*[a-z\d]|[A-Z]{2,}|[A-Z]\.)"
+    r"(?:[A-Z][\w'’.-]{0,60}[a-z\d]|[A-Z]{2,}|[A-Z]\.)"
     r"(?:\s+(?:of|the|de|van|von|da|and|al|bin)(?=\s+[A-Z])|\s+(?:[A-Z][\w'’.-]*|[A-Z]\.))*"
 )
 _QUOTED = re.compile(r"[《「『“]([^》」』”]{1,40})[》」』”]")
@@ -61,6 +60,8 @@ _NO_DENIAL = re.compile(
     r"|无(?:论|数|线|锡|限|疑|机)|非(?:常|洲|凡|得|物质)",
     re.IGNORECASE,
 )
+_LONGEST = 200  # characters of a number that is read; what is longer is no amount, and stands as it is written
+_EXACT = Context(prec=2 * _LONGEST)
 _NO_NAME = frozenset(vocabulary("no_names"))
 
 
@@ -122,15 +123,17 @@ def _dates(text: str) -> Iterator[Detail]:
 def _numbers(text: str) -> Iterator[Detail]:
     for found in _NUMBER.finditer(text):
         plain = found[0].replace(",", "").strip()
-        digits = plain.rstrip("abcdefghijklmnopqrstuvwxyz十百千万亿 ")
-        scale = _SCALES.get(plain[len(digits) :].strip(), 1)
-        yield Detail("number", _shown(Decimal(digits) * scale), found.start(), found.start() + len(found[0].rstrip()))
+        yield Detail("number", _value(plain, _written), found.start(), found.start() + len(found[0].rstrip()))
     for found in _SPELT.finditer(text):
-        value = _spelt(found[0].lower())
-        if value is not None:
-            yield Detail("number", str(value), found.start(), found.start() + len(found[0].rstrip(" -")))
+        words = found[0].lower().rstrip(" -")
+        if _number_words(words) != ["one"]:  # which is mostly none
+            yield Detail("number", _value(words, _spelt), found.start(), found.start() + len(words))
     for found in _CHINESE.finditer(text):
-        yield Detail("number", str(_chinese(found[0])), found.start(), found.end())
+        yield Detail("number", _value(found[0], _chinese), found.start(), found.end())
+
+
+def _value(number: str, read: Callable[[str], str]) -> str:
+    return read(number) if len(number) <= _LONGEST else number
 
 
 def _names(text: str) -> Iterator[Detail]:
@@ -147,30 +150,34 @@ def _names(text: str) -> Iterator[Detail]:
         yield Detail("name", found[1].strip().lower(), found.start(1), found.end(1))
 
 
-def _shown(number: Decimal) -> str:
-    return f"{number.normalize():f}"
+def _written(number: str) -> str:
+    """The value of a number in digits, with a scale in words behind it or none."""
+    digits = number.rstrip("abcdefghijklmnopqrstuvwxyz十百千万亿 ")
+    scale = _SCALES.get(number[len(digits) :].strip(), 1)
+    return f"{_EXACT.multiply(Decimal(digits), Decimal(scale)).normalize(_EXACT):f}"
 
 
-def _spelt(words: str) -> int | None:
-    """The value of a number in English words; ``None`` for a lone "one", which is mostly none."""
-    parts = [word for word in re.split(r"[\s-]+", words) if word and word != "and"]
-    if parts == ["one"]:
-        return None
+def _spelt(words: str) -> str:
+    """The value of a number in English words."""
     total, group = 0, 0
-    for word in parts:
+    for word in _number_words(words):
         if word == "hundred":
             group = max(group, 1) * 100
         elif word in _SCALES:
             total, group = total + max(group, 1) * _SCALES[word], 0
         else:
             group += _SMALL[word]
-    return total + group
+    return str(total + group)
 
 
-def _chinese(text: str) -> int:
+def _number_words(words: str) -> list[str]:
+    return [word for word in re.split(r"[\s-]+", words) if word and word != "and"]
+
+
+def _chinese(text: str) -> str:
     """The value of a number in Chinese characters: with scales, or digit by digit as years are written."""
     if not any(letter in _SCALES for letter in text):
-        return int("".join(str(_DIGITS[letter]) for letter in text))
+        return str(int("".join(str(_DIGITS[letter]) for letter in text)))
     total, section, digit = 0, 0, 0
     for letter in text:
         if letter in _DIGITS:
@@ -179,4 +186,4 @@ def _chinese(text: str) -> int:
             section, digit = section + max(digit, 1) * scale, 0
         else:
             total, section, digit = (total + max(section + digit, 1)) * scale, 0, 0
-    return total + section + digit
+    return str(total + section + digit)

@@ -22,6 +22,7 @@ from pagoda.logic.trust.calibration import Logistic, logistic_from, sigmoid
 from pagoda.logic.trust.evidence import Evidence, Library, Span
 from pagoda.logic.trust.prompts import trust_prompt
 from pagoda.logic.trust.subject import language_of
+from pagoda.logic.trust.tasks import at_once
 from pagoda.logic.trust.weights import read_weights
 
 Verdict: TypeAlias = Literal["supported", "contradicted", "not_found"]
@@ -132,7 +133,9 @@ class ServedJudge:
             async with gate:
                 return await self._ask(claim, question, library, call)
 
-        return list(await asyncio.gather(*(one(claim) for claim in claims)))
+        async with at_once() as group:
+            asked = [group.create_task(one(claim)) for claim in claims]
+        return [task.result() for task in asked]
 
     async def _ask(self, claim: str, question: str, library: Library, call: Call) -> Judgement:
         evidence = await asyncio.to_thread(library.look_up, claim, question)

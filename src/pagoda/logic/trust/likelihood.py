@@ -7,6 +7,7 @@ the door, its first ``MOST_CHARACTERS``. Likely is not true: a fluent invention 
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pagoda.core.errors import InvalidRequest, ModelError, NotFound
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Score, TokenLogprob
 from pagoda.logic.prompts.rendering import render
-from pagoda.logic.trust.details import CITATION
+from pagoda.logic.texts.citations import CITATION
 from pagoda.logic.trust.evidence import excerpt
 from pagoda.logic.trust.prompts import trust_prompt
 from pagoda.logic.trust.subject import Signal, Subject, unavailable
@@ -45,7 +46,8 @@ async def score_tokens(subject: Subject, door: Inference, call: Call) -> tuple[T
     """The answer's tokens with their log-probabilities, after the question and what the sources say around it."""
     language = subject.language
     values = {"question": subject.question}
-    if shown := excerpt(subject.sources, f"{subject.question} {subject.answer}", MOST_SOURCE_CHARACTERS[language]):
+    near, most = f"{subject.question} {subject.answer}", MOST_SOURCE_CHARACTERS[language]
+    if shown := await asyncio.to_thread(excerpt, subject.sources, near, most):
         values["sources"] = shown
     before = str(render(trust_prompt("likelihood"), values, language).messages[-1]["content"]).rstrip("\n")
     text = CITATION.sub("", subject.answer).strip()[: MOST_CHARACTERS[language]]

@@ -15,7 +15,7 @@ from pagoda.core.types import Call, Generation
 from pagoda.logic.inference.answer import collect
 from pagoda.logic.prompts.asking import ask
 from pagoda.logic.prompts.composing import Composer, Use
-from pagoda.logic.prompts.library import from_library
+from pagoda.logic.prompts.library import packaged
 from pagoda.logic.trust.scoring import TrustReport
 from pagoda.logic.trust.subject import Action, Subject
 
@@ -101,10 +101,9 @@ class Steward:
     async def _ask(self, model: str, subject: Subject, call: Call) -> str:
         """What another model answers to the question, from the same sources where there are any."""
         door, context = self._inference(), "\n\n".join(source.text.strip() for source in subject.sources)
-        version = from_library("answer")
-        if version is None or not context:
+        if not context:
             plain = Generation(model=model, messages=({"role": "user", "content": subject.question},))
             return (await collect(door, plain, call)).text.strip()
         values = {"question": subject.question, "context": context}
-        use = Use(version=version, values=values, model=model, language=subject.language)
+        use = Use(version=packaged("answer"), values=values, model=model, language=subject.language)
         return (await ask(await Composer(door, "").compose(use, call, count=False), door, call)).text.strip()

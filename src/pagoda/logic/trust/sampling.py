@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from pagoda.core.ports import Inference
@@ -23,7 +24,8 @@ async def draw(subject: Subject, door: Inference, call: Call, *, seed: int = 1) 
     Raises what the door raises.
     """
     values = {"question": subject.question}
-    if shown := excerpt(subject.sources, subject.question, MOST_SOURCE_CHARACTERS[subject.language]):
+    most = MOST_SOURCE_CHARACTERS[subject.language]
+    if shown := await asyncio.to_thread(excerpt, subject.sources, subject.question, most):
         values["sources"] = shown
     rendered = render(trust_prompt("sample"), values, subject.language)
     request = Composed(rendered=rendered, model=subject.model, tokens=None, context=None).generation()

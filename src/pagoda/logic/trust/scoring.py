@@ -14,15 +14,16 @@ from typing import Any, Literal, TypeAlias
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call
-from pagoda.logic.trust.arithmetic import slips, sums
+from pagoda.logic.trust.arithmetic import Slip, recompute
 from pagoda.logic.trust.calibration import log_odds
-from pagoda.logic.trust.checking import Checked, Checker
+from pagoda.logic.trust.checking import Checked, Checker, Checks
 from pagoda.logic.trust.combination import Confidence, combine
 from pagoda.logic.trust.consistency import consistency
-from pagoda.logic.trust.contradictions import contradictions
+from pagoda.logic.trust.contradictions import Contradiction, contradictions
 from pagoda.logic.trust.judging import Judge
 from pagoda.logic.trust.likelihood import likelihood
 from pagoda.logic.trust.subject import FAMILIES, Family, Signal, Subject, unavailable
+from pagoda.logic.trust.tasks import at_once
 
 Kind: TypeAlias = Literal["factual", "logical", "consistency"]
 
@@ -53,7 +54,7 @@ class TrustReport:
 
     confidence: Confidence
     signals: tuple[Signal, ...]
-    claims: tuple[Checked, ...]
+    checks: Checks
     findings: tuple[Finding, ...]
     judge: str
     """Who judged the claims."""
@@ -65,7 +66,8 @@ class TrustReport:
         return {
             **self.confidence.to_json(),
             "signals": {signal.family: signal.to_json() for signal in self.signals},
-            "claims": [checked.to_json() for checked in self.claims],
+            "claims": [checked.to_json() for checked in self.checks.claims],
+            "cut": self.checks.cut,
             "findings": [finding.to_json() for finding in self.findings],
             "judge": self.judge,
             "sums_checked": self.sums,
@@ -86,19 +88,22 @@ class TrustScorer:
         """All that is known of an answer. A family that cannot be had is told as such; raises for an empty answer."""
         if not subject.answer.strip():
             raise InvalidRequest("The answer is empty.", param="answer")
-        told, agreed, (factual, claims) = await asyncio.gather(
-            self._likelihood(subject, call, "token_probability" in families),
-            self._consistency(subject, call, "consistency" in families),
-            self._factuality(subject, judge, call, "factuality" in families),
-        )
-        signals = (told, agreed, factual)
+        against = await asyncio.to_thread(contradictions, subject.answer, subject.earlier)
+        async with at_once() as group:
+            told = group.create_task(self._likelihood(subject, call, "token_probability" in families))
+            agreed = group.create_task(self._consistency(subject, len(against), call, "consistency" in families))
+            factual = group.create_task(self._factuality(subject, judge, call, "factuality" in families))
+        slips, sums = await asyncio.to_thread(recompute, subject.answer)
+        signal, checks = factual.result()
+        signals = (told.result(), agreed.result(), signal)
+        findings = [*_factual(checks.claims), *_logical(slips), *_inconsistent(against)]
         return TrustReport(
-            confidence=combine(subject, signals),
+            confidence=await asyncio.to_thread(combine, subject, signals),
             signals=signals,
-            claims=tuple(claims),
-            findings=tuple(sorted([*_factual(claims), *_logical(subject), *_inconsistent(subject)], key=_place)),
+            checks=checks,
+            findings=tuple(sorted(findings, key=_place)),
             judge=judge.name,
-            sums=sums(subject.answer),
+            sums=sums,
         )
 
     async def _likelihood(self, subject: Subject, call: Call, wanted: bool) -> Signal:
@@ -106,23 +111,21 @@ class TrustScorer:
             return unavailable("token_probability", _NOT_WANTED)
         return await likelihood(subject, self._inference(), call)
 
-    async def _consistency(self, subject: Subject, call: Call, wanted: bool) -> Signal:
+    async def _consistency(self, subject: Subject, against: int, call: Call, wanted: bool) -> Signal:
         if not wanted:
             return unavailable("consistency", _NOT_WANTED)
-        return await consistency(subject, self._inference(), call, self._meaning)
+        return await consistency(subject, against, self._inference(), call, self._meaning)
 
-    async def _factuality(
-        self, subject: Subject, judge: Judge, call: Call, wanted: bool
-    ) -> tuple[Signal, list[Checked]]:
+    async def _factuality(self, subject: Subject, judge: Judge, call: Call, wanted: bool) -> tuple[Signal, Checks]:
         if not wanted:
-            return unavailable("factuality", _NOT_WANTED), []
+            return unavailable("factuality", _NOT_WANTED), Checks()
         if not any(source.text.strip() for source in subject.sources):
-            return unavailable("factuality", "there are no sources to hold its claims against"), []
+            return unavailable("factuality", "there are no sources to hold its claims against"), Checks()
         try:
-            checked = await self._checker.check(subject.answer, subject.sources, judge, call, question=subject.question)
+            checks = await self._checker.check(subject.answer, subject.sources, judge, call, question=subject.question)
         except InvalidRequest as error:
-            return unavailable("factuality", error.message), []
-        return read_claims(checked), checked
+            return unavailable("factuality", error.message), Checks()
+        return read_claims(checks.claims), checks
 
 
 def read_claims(checked: Sequence[Checked]) -> Signal:
@@ -166,20 +169,20 @@ def _factual(claims: Sequence[Checked]) -> list[Finding]:
     ]
 
 
-def _logical(subject: Subject) -> list[Finding]:
+def _logical(slips: Sequence[Slip]) -> list[Finding]:
     return [
         Finding(
             kind="logical",
             start=slip.start,
             end=slip.end,
-            text=subject.answer[slip.start : slip.end],
+            text=slip.said,
             says=f"It comes to {slip.value}.",
         )
-        for slip in slips(subject.answer)
+        for slip in slips
     ]
 
 
-def _inconsistent(subject: Subject) -> list[Finding]:
+def _inconsistent(against: Sequence[Contradiction]) -> list[Finding]:
     return [
         Finding(
             kind="consistency",
@@ -188,7 +191,7 @@ def _inconsistent(subject: Subject) -> list[Finding]:
             text=each.claim.text,
             says=f"{'It says' if each.within else 'Earlier it said'} {each.other.text!r}: {each.why}.",
         )
-        for each in contradictions(subject.answer, subject.earlier)
+        for each in against
     ]
 
 

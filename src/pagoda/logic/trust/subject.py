@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from pagoda.core.types import Json, TokenLogprob
-from pagoda.logic.quality.rules import is_chinese
 
 Family: TypeAlias = Literal["token_probability", "consistency", "factuality"]
 Action: TypeAlias = Literal["keep", "ask", "abstain", "review"]
 """What becomes of an answer below the bar."""
 LOCAL = "local"
 """The name of the judge of claims that needs no model."""
-FAMILIES: tuple[Family, ...] = ("token_probability", "consistency", "factuality")
+FAMILIES: tuple[Family, ...] = get_args(Family)
+ACTIONS: tuple[Action, ...] = get_args(Action)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,8 @@ class Signal:
 
 def language_of(text: str) -> str:
     """The language in which to speak of a text: ``zh`` or ``en``."""
+    from pagoda.logic.quality.rules import is_chinese  # noqa: PLC0415  (it brings YAML, which help pages go without)
+
     return "zh" if is_chinese(text) else "en"
 
 

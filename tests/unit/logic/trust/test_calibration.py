@@ -11,7 +11,6 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.logic.trust.calibration import (
     auroc,
     expected_calibration_error,
-    fit_isotonic,
     fit_logistic,
     log_odds,
     logistic_from,
@@ -50,12 +49,8 @@ def test_the_calibration_error_is_that_of_ten_bins() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
-def test_isotonic_steps_rise_and_keep_the_mean(pairs: list[tuple[float, bool]]) -> None:
+def test_the_calibration_error_is_a_share(pairs: list[tuple[float, bool]]) -> None:
     scores, labels = np.array([score for score, _ in pairs]), np.array([label for _, label in pairs])
-    steps = fit_isotonic(scores, labels)
-    shares = [share for _, share in steps]
-    assert shares == sorted(shares)
-    assert all(0 <= share <= 1 for share in shares)
     assert 0 <= expected_calibration_error(scores, labels) <= 1
 
 
@@ -73,6 +68,18 @@ def test_a_regression_finds_what_made_the_labels_and_is_kept() -> None:
         again.probability({"a": 1.0})
     with pytest.raises(InvalidRequest, match="both labels"):
         fit_logistic(("a",), rows[:3], np.array([True] * 3))
+
+
+def test_rows_that_lack_a_feature_teach_nothing_of_it() -> None:
+    rng = np.random.default_rng(5)
+    known = [{"a": float(a)} for a in rng.normal(3, 2, size=200)]
+    labels = np.array([rng.random() < sigmoid(row["a"] - 3) for row in known])
+    both = np.concatenate([labels, [True, False] * 400])
+    fitted, alone = fit_logistic(("a",), [*known, *[{}] * 800], both), fit_logistic(("a",), known, labels)
+    assert (fitted.center, fitted.scale) == (alone.center, alone.scale)
+    assert fitted.weights[0] == pytest.approx(alone.weights[0], rel=0.05)
+    with pytest.raises(InvalidRequest, match="each feature"):
+        fit_logistic(("a", "b"), known, labels)
 
 
 @given(st.floats(0, 1))

@@ -54,6 +54,47 @@ def test_no_more_claims_than_wanted() -> None:
     assert texts("一。二。三。")[:2] == [claim.text for claim in split_claims("一。二。三。", 2)]
 
 
+def test_none_are_given_where_none_are_wanted() -> None:
+    assert split_claims("One. Two.", 0) == []
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "Mr. ",
+        "1.",
+        ".",
+        "a.",
+        "[1] ",
+        "[1] a ",
+        "[1,",
+        " ",
+        "= ",
+        "=",
+        "A.",
+        "Ab ",
+        "one ",
+        "三",
+        "Q",
+        "（",
+        "\n",
+        "? ",
+    ],
+)
+def test_no_text_takes_longer_than_its_length(unit: str) -> None:
+    text = f"a{unit * (60_000 // len(unit))}a"
+    assert split_claims(text, 10)
+    assert isinstance(details(text), list)
+
+
+@pytest.mark.parametrize("unit", ["9", ",111", "九", "亿", "hundred ", "one million "])
+def test_a_number_of_any_length_stands_for_something(unit: str) -> None:
+    numbers = [("1" if unit == ",111" else "") + (unit * times).strip() for times in (5000, 5001)]
+    [found], [other] = (details(f"It is {number} dollars.") for number in numbers)
+    assert (found.kind, found.start, found.end) == ("number", 6, 6 + len(numbers[0]))
+    assert found.value != other.value
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import Call
 from pagoda.logic.retrieval.collection import Passage
-from pagoda.logic.trust.checking import Checked, Checker, merge
-from pagoda.logic.trust.evidence import FEATURES, Library, excerpt
+from pagoda.logic.trust.checking import Checker, Checks, merge
+from pagoda.logic.trust.claims import MOST_CLAIMS
+from pagoda.logic.trust.evidence import FEATURES, MOST_SENTENCES, Library, excerpt
 from pagoda.logic.trust.judging import LocalJudge, ServedJudge, local_weights
 from pagoda.logic.trust.subject import Source
 from tests.doors import ScriptedDoor
@@ -33,10 +34,10 @@ def nobody() -> None:
 
 
 async def verdicts(text: str, *sources: Source) -> list[str | None]:
-    return [each.judgement.verdict for each in await check(text, *sources)]
+    return [each.judgement.verdict for each in (await check(text, *sources)).claims]
 
 
-async def check(text: str, *sources: Source) -> list[Checked]:
+async def check(text: str, *sources: Source) -> Checks:
     checker = Checker(nobody)  # type: ignore[arg-type]
     return await checker.check(text, sources or (ENGLISH, CHINESE), LocalJudge(local_weights()), CALL)
 
@@ -66,7 +67,8 @@ async def test_the_local_judge_tells_supported_contradicted_and_not_found(claim:
 
 
 async def test_evidence_is_exactly_the_characters_of_its_document() -> None:
-    [first, second] = await check("A ticket costs 12 dollars. Peter Braun has led the museum since 2011.")
+    checks = await check("A ticket costs 12 dollars. Peter Braun has led the museum since 2011.")
+    [first, second] = checks.claims
     [span] = first.to_json()["evidence"]
     assert (span["source"], span["document"], span["text"]) == ("guide.md", "doc-1", "A ticket costs twelve dollars.")
     assert ENGLISH.text[span["start"] - 100 : span["end"] - 100] == span["text"]
@@ -75,12 +77,48 @@ async def test_evidence_is_exactly_the_characters_of_its_document() -> None:
 
 
 async def test_what_claims_nothing_is_not_judged_and_nothing_is_refused() -> None:
-    [greeting, claim] = await check("Sure! A ticket costs 12 dollars.")
+    [greeting, claim] = (await check("Sure! A ticket costs 12 dollars.")).claims
     assert (greeting.to_json()["verdict"], claim.judgement.verdict) == ("could_not_judge", "supported")
     with pytest.raises(InvalidRequest, match="no claim"):
         await check(" … ")
     with pytest.raises(InvalidRequest, match="sources are empty"):
         await check("It is open.", Source(name="x", text=" \n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "supported"),
+    [
+        ("A ticket costs 12 dollars. Is it?", True),
+        ("A ticket costs 12 dollars. Elephants drink much water in summer.", False),
+        ("Is it open? 门票多少钱？", None),
+    ],
+)
+async def test_all_is_supported_only_where_something_was_judged(text: str, supported: bool | None) -> None:
+    assert (await check(text)).supported is supported
+
+
+async def test_claims_beyond_the_most_are_told_as_not_judged() -> None:
+    sentence = "A ticket costs 12 dollars. "
+    whole, longer = await check(sentence * MOST_CLAIMS), await check(sentence * (MOST_CLAIMS + 1))
+    assert (len(whole.claims), whole.cut, whole.supported) == (MOST_CLAIMS, None, True)
+    assert (len(longer.claims), longer.cut, longer.supported) == (MOST_CLAIMS, MOST_CLAIMS * len(sentence), None)
+
+
+async def test_a_claim_without_end_is_told_as_not_judged() -> None:
+    checks = await check("A ticket costs 12 dollars. " + "A ticket costs 12 dollars " * 200)
+    [first, second] = checks.claims
+    assert (first.judgement.verdict, second.judgement.verdict, checks.supported) == ("supported", None, None)
+    assert "more than 4000 characters" in second.judgement.reason
+
+
+def test_sources_are_read_up_to_the_most_sentences_together() -> None:
+    sources = [Source(name=name, text="A b. " * (MOST_SENTENCES - 1)) for name in "xyz"]
+    library = Library(sources)
+    assert [len([1 for each in library.sentences if each.source == at]) for at in range(3)] == [
+        MOST_SENTENCES - 1,
+        1,
+        0,
+    ]
 
 
 @given(st.text(max_size=60), st.text(max_size=120), st.text(max_size=30))
@@ -110,7 +148,7 @@ async def test_a_served_model_judges_and_what_it_says_unreadably_is_no_verdict()
         "It was founded in 1884. It was founded in 1894. The museum keeps lions. The museum has a garden. 博物馆很大。"
     )
     checked = await checker.check(text, (ENGLISH, CHINESE), ServedJudge(door, "judge"), CALL, question="Since when?")
-    said = [each.to_json() for each in checked]
+    said = checked.to_json()["claims"]
     words = ["supported", "contradicted", "could_not_judge", "not_found", "could_not_judge"]
     assert [each["verdict"] for each in said] == words
     assert [each["supported"] for each in said] == [1.0, 0.0, None, 0.0, None]
@@ -136,3 +174,14 @@ def test_passages_that_overlap_are_one_source() -> None:
     places = ((0, 4), (3, 6), (8, 10))
     passages = [replace(common, start=start, end=end, text=text[start:end]) for start, end in places]
     assert [(each.start, each.text) for each in merge(passages)] == [(0, "abcdef"), (8, "ij")]
+
+
+def test_passages_found_in_any_order_lose_nothing() -> None:
+    text = "abcdefghij"
+    common = Passage(document="d", source="f", title="", heading="", start=0, end=0, text="")
+    passages = [
+        replace(common, document=document, start=start, end=end, text=text[start:end])
+        for document, start, end in (("d", 3, 6), ("e", 0, 2), ("d", 8, 10), ("d", 0, 4), ("d", 1, 2), ("e", 1, 5))
+    ]
+    found = [(each.document, each.start, each.text) for each in merge(passages)]
+    assert found == [("d", 0, "abcdef"), ("d", 8, "ij"), ("e", 0, "abcde")]

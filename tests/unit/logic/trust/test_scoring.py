@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from importlib import resources
 from types import SimpleNamespace
@@ -11,8 +13,19 @@ from typing import Any
 
 import pytest
 
-from pagoda.core.errors import InvalidRequest, ModelError, Unavailable
-from pagoda.core.types import Call, Embed, Embeddings, Score, Scores, TokenLogprob
+from pagoda.core.errors import InvalidRequest, ModelError, NotFound, Unavailable
+from pagoda.core.types import (
+    Call,
+    Embed,
+    Embeddings,
+    Event,
+    Generation,
+    Score,
+    Scores,
+    Tokenize,
+    TokenLogprob,
+    Tokens,
+)
 from pagoda.logic.trust.combination import combine, scale_name, scales
 from pagoda.logic.trust.consistency import compare, read_samples, semantic_entropy
 from pagoda.logic.trust.desk import TrustDesk, Wish
@@ -104,6 +117,29 @@ async def test_what_cannot_be_had_is_told_with_its_reason_and_never_made_up() ->
     assert idle["missing"]["factuality"] == "it claims nothing that sources could bear out"
 
 
+async def test_when_one_family_fails_its_error_is_told_and_no_other_is_left_running() -> None:
+    class Lost(Door):
+        ended = False
+
+        async def score(self, request: Score, call: Call) -> Scores:
+            try:
+                return await asyncio.Event().wait()  # type: ignore[return-value]
+            finally:
+                self.ended = True
+
+        async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
+            raise NotFound(f"There is no model {request.model}.")
+
+        async def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+            raise NotFound(f"There is no model {request.model}.")
+            yield
+
+    door = Lost()
+    with pytest.raises(NotFound, match="no model judge"):
+        await desk(door).score(SUBJECT, CALL, Wish(judge="judge", families=("token_probability", "factuality")))
+    assert door.ended
+
+
 async def test_findings_are_of_three_kinds_and_carry_their_places() -> None:
     answer = "It was founded in 1894. 12 * 3 = 35. A ticket costs twelve dollars. A ticket costs twenty dollars."
     subject = replace(SUBJECT, answer=answer, earlier=("It was founded in 1884.",))
@@ -122,6 +158,16 @@ async def test_a_wrong_sum_or_a_contradiction_is_never_sure() -> None:
     scored = await desk(Door()).score(subject, CALL, Wish(policy=Policy(threshold=0.0)))
     assert not scored.outcome.sure
     assert (await desk(Door()).score(SUBJECT, CALL, Wish(policy=Policy(threshold=0.0)))).outcome.sure
+
+
+async def test_a_contradiction_leaves_the_other_families_their_say() -> None:
+    answer = "A ticket costs twelve dollars. A ticket costs twenty dollars."
+    scored = await desk(Door()).score(replace(SUBJECT, answer=answer, question=""), CALL)
+    found = scored.report.confidence
+    assert (found.families, found.value is None) == (("token_probability", "factuality"), False)
+    assert "without the question" in found.missing["consistency"]
+    assert "consistency" in {each.kind for each in scored.report.findings}
+    assert not scored.outcome.sure
 
 
 async def test_below_the_bar_an_answer_is_kept_withheld_reviewed_or_asked_anew() -> None:
@@ -182,6 +228,14 @@ def test_every_set_of_families_has_a_scale_and_unknown_ones_are_not_judged() -> 
     signal = read_tokens((TokenLogprob("a", -1.0),), "score")
     assert combine(SUBJECT, [signal], among={}).value is None
     assert scale_name(FAMILIES) in scales()
+
+
+@pytest.mark.parametrize("name", sorted(scales()))
+def test_no_signal_speaks_against_itself(name: str) -> None:
+    regression = scales()[name].regression
+    weights = dict(zip(regression.names, regression.weights, strict=True))
+    rising = {"mean_logprob", "least_logprob", "agreement", "shared", "mean_support", "least_odds"} & weights.keys()
+    assert all(weights[feature] >= 0 for feature in rising)
 
 
 @pytest.mark.parametrize("name", ["judge", "confidence"])

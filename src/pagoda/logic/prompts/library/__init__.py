@@ -24,8 +24,11 @@ def library_names() -> tuple[str, ...]:
 @cache
 def from_library(name: str) -> PromptVersion | None:
     """A packaged prompt, if there is one of that name."""
-    if name not in library_names():
-        return None
+    return packaged(name) if name in library_names() else None
+
+
+def packaged(name: str) -> PromptVersion:
+    """The packaged prompt of a name that is known to be there."""
     text = resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     read = read_prompt(text, f"{name}.yaml")
     if read.prompt.name != name:
