@@ -40,6 +40,7 @@ READS_ENVIRONMENT = {
     "application/optimizing.py": "PromptOptimizer is a program's command line",
     "application/retrieving.py": "hands it to a service process that a run may start",
     "cli/tools.py": "hands it to a service process that a tool may start",
+    "application/acting.py": "hands it to a service process that a run may start",
     "application/evaluating.py": "hands it to a service process that a run may start",
     "cli/data.py": "hands it to a service process that augmentation may start",
     "model/training/launching.py": "says to OpenMP, before it is loaded, how threads wait",
