@@ -101,7 +101,7 @@ async def quality(platform: Platform, asked: Sequence[Asked], answers: Sequence[
             checked = await platform.trust.check(answer.text, sources or [Source(name="nothing", text="-")], Call())
         except InvalidRequest:  # it says nothing that could be checked
             continue
-        telling = [each for each in checked if each.claim.checkable]
+        telling = [each for each in checked.checks if each.claim.checkable]
         sentences += len(telling)
         supported += sum(each.judgement.verdict == "supported" for each in telling)
     return {
