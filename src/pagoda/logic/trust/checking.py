@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 PASSAGES = 5
 """Of a collection, that are looked at for each claim."""
 
+MOST_CHARACTERS = 4000
+"""Of a claim that is judged: each of its words is looked up with those around it."""
+
 _IDLE = "it claims nothing that sources could bear out"
+_LONG = f"it has more than {MOST_CHARACTERS} characters without an end of a sentence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +83,12 @@ class Checker:
         library = await asyncio.to_thread(Library, sources)
         if not library.sentences:
             raise InvalidRequest("The sources are empty; give a text that claims can be held against.", param="sources")
-        telling = [claim for claim in claims if claim.checkable]
-        judged = iter(await judge.judge([claim.text for claim in telling], question, library, call))
-        idle = Judgement(verdict=None, supported=None, reason=_IDLE)
-        checked = (Checked(claim=claim, judgement=next(judged) if claim.checkable else idle) for claim in claims)
+        beside = [_unjudged(claim) for claim in claims]
+        telling = [claim.text for claim, why in zip(claims, beside, strict=True) if why is None]
+        judged = iter(await judge.judge(telling, question, library, call))
+        checked = [
+            Checked(claim=claim, judgement=why or next(judged)) for claim, why in zip(claims, beside, strict=True)
+        ]
         return Checks(claims=tuple(checked), cut=cut)
 
     async def check_in(self, text: str, collection: str, judge: Judge, call: Call, *, question: str = "") -> Checks:
@@ -100,6 +106,13 @@ class Checker:
                 for hit in await searcher.search(collection, query, call, limit=PASSAGES):
                     found.setdefault((hit.passage.document, hit.passage.start), hit.passage)
         return merge(list(found.values()))
+
+
+def _unjudged(claim: Claim) -> Judgement | None:
+    """Why a claim is not put to the judge; ``None`` if it is."""
+    if claim.checkable and len(claim.text) <= MOST_CHARACTERS:
+        return None
+    return Judgement(verdict=None, supported=None, reason=_LONG if claim.checkable else _IDLE)
 
 
 def merge(passages: Sequence[Passage]) -> tuple[Source, ...]:

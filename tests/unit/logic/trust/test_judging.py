@@ -104,6 +104,13 @@ async def test_claims_beyond_the_most_are_told_as_not_judged() -> None:
     assert (len(longer.claims), longer.cut, longer.supported) == (MOST_CLAIMS, MOST_CLAIMS * len(sentence), None)
 
 
+async def test_a_claim_without_end_is_told_as_not_judged() -> None:
+    checks = await check("A ticket costs 12 dollars. " + "A ticket costs 12 dollars " * 200)
+    [first, second] = checks.claims
+    assert (first.judgement.verdict, second.judgement.verdict, checks.supported) == ("supported", None, None)
+    assert "more than 4000 characters" in second.judgement.reason
+
+
 def test_sources_are_read_up_to_the_most_sentences_together() -> None:
     sources = [Source(name=name, text="A b. " * (MOST_SENTENCES - 1)) for name in "xyz"]
     library = Library(sources)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from importlib import resources
 from types import SimpleNamespace
@@ -11,8 +13,17 @@ from typing import Any
 
 import pytest
 
-from pagoda.core.errors import InvalidRequest, ModelError, Unavailable
-from pagoda.core.types import Call, Embed, Embeddings, Score, Scores, TokenLogprob
+from pagoda.core.errors import InvalidRequest, ModelError, NotFound, Unavailable
+from pagoda.core.types import (
+    Call,
+    Embed,
+    Embeddings,
+    Event,
+    Generation,
+    Score,
+    Scores,
+    TokenLogprob,
+)
 from pagoda.logic.trust.combination import combine, scale_name, scales
 from pagoda.logic.trust.consistency import compare, read_samples, semantic_entropy
 from pagoda.logic.trust.desk import TrustDesk, Wish
@@ -102,6 +113,28 @@ async def test_what_cannot_be_had_is_told_with_its_reason_and_never_made_up() ->
         await desk(Door()).score(replace(bare, answer=" "), CALL)
     idle = (await desk(Door()).score(replace(SUBJECT, answer="I do not know."), CALL)).to_json()
     assert idle["missing"]["factuality"] == "it claims nothing that sources could bear out"
+
+
+async def test_when_one_family_fails_its_error_is_told_and_no_other_is_left_running() -> None:
+    class Lost(Door):
+        ended = False
+
+        async def score(self, request: Score, call: Call) -> Scores:
+            try:
+                return await asyncio.Event().wait()  # type: ignore[return-value]
+            finally:
+                self.ended = True
+
+        async def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+            if request.model == "judge":
+                raise NotFound("There is no model judge.")
+            async for event in super().complete(request, call):
+                yield event
+
+    door = Lost()
+    with pytest.raises(NotFound, match="no model judge"):
+        await desk(door).score(SUBJECT, CALL, Wish(judge="judge", families=("token_probability", "factuality")))
+    assert door.ended
 
 
 async def test_findings_are_of_three_kinds_and_carry_their_places() -> None:
