@@ -49,7 +49,7 @@ def make_tokenizer(*, template: bool = True, vocabulary: int = 320) -> Any:
     return tokenizer
 
 
-def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0) -> Any:
+def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0, **options: Any) -> Any:
     """A random causal model of two layers whose logits are far enough apart to have clear favourites."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -70,7 +70,7 @@ def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0
         if family == "qwen3":
             sizes["head_dim"] = 32
     config = AutoConfig.for_model(
-        family, vocab_size=rows, tie_word_embeddings=tied, initializer_range=0.3, **sizes, **ends
+        family, vocab_size=rows, tie_word_embeddings=tied, initializer_range=0.3, **sizes, **ends, **options
     )
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():

@@ -103,9 +103,10 @@ def _told(tokens: int, seconds: float, losses: list[float]) -> dict[str, Any]:
 
 
 def _main(way: str) -> None:
-    from pagoda.model.training.adapting import find_base
+    from pagoda.model.catalog.checkpoints import find_checkpoint
+    from pagoda.model.catalog.opening import open_shelf
 
-    model = find_base(MODEL, home_settings())
+    model = find_checkpoint(open_shelf(home_settings()), MODEL)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         rows = write_sst2(folder / "rows.jsonl", "train", STEPS * BATCH)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import random
 import sys
 import time
@@ -31,7 +30,8 @@ async def main(url: str, name: str, peers: list[str]) -> None:
     refused = errors = 0
     slowest = 0.0
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin, stop.set)
     while not stop.is_set():
         for accounts in (RATE, ROOM):
             began = time.monotonic()
@@ -54,9 +54,8 @@ async def main(url: str, name: str, peers: list[str]) -> None:
                 print("end", time.time(), flush=True)
                 meter.settle(decision, 0)
         await asyncio.sleep(0.005)
-    faulthandler.dump_traceback_later(10)  # where it hangs, if it does
+    loop.remove_reader(sys.stdin)  # an end of input is always ready to be read
     await meter.close()
-    faulthandler.cancel_dump_traceback_later()
     print("done", refused, errors, slowest, flush=True)
 
 

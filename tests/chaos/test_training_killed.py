@@ -37,7 +37,7 @@ def curve(folder: Path) -> list[tuple[int, str, float]]:
 
 def test_a_killed_training_goes_on_with_the_same_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    asked = recipe(tmp_path, steps=80, evaluate_every=10)
+    asked = recipe(tmp_path, steps=160, evaluate_every=10)
     before = torch.get_num_threads()
     calm = train(asked, FolderDesk(tmp_path / "calm", 5, Settings(home=tmp_path), writes=True))
     torch.set_num_threads(before)

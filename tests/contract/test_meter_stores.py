@@ -179,3 +179,14 @@ async def test_without_redis_the_operators_choice_holds(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"limits\.redis_url = \*\*\*"):
         redis_meter("nonsense")
+
+
+@pytest.mark.requires("redis-server")
+async def test_a_meter_closes_at_whatever_step_of_finding_redis_it_is(server: RedisServer) -> None:
+    for steps in range(60):
+        meter = redis_meter(server.url)
+        meter.start()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await meter.close()

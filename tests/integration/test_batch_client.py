@@ -67,7 +67,8 @@ async def rows(client: openai.AsyncOpenAI, file_id: str | None) -> list[Any]:
 async def test_a_batch_from_upload_to_answers(settings: Settings) -> None:
     async with opened(settings) as (service, client):
         lines = [chat_line(f"r{number}", f"number {number}") for number in range(7)]
-        lines += [chat_line("hot", temperature=9), chat_line("nobody", model="gpt-9"), chat_line("s", stream=True)]
+        lines += [chat_line("hot", temperature=9), chat_line("nobody", model="gpt-9")]
+        lines += [chat_line("s", stream=True), chat_line("sure", trust=True)]
         batch = await begun(client, *lines)
         assert batch.status in ("validating", "in_progress")
         assert batch.output_file_id is None
@@ -75,7 +76,7 @@ async def test_a_batch_from_upload_to_answers(settings: Settings) -> None:
         assert batch.expires_at - batch.created_at == 24 * 3600
         batch = await until(client, batch, "completed")
         assert batch.request_counts is not None
-        assert batch.request_counts.to_dict() == {"total": 10, "completed": 7, "failed": 3}
+        assert batch.request_counts.to_dict() == {"total": 11, "completed": 7, "failed": 4}
         assert batch.metadata == {"of": "tests"}
         assert batch.in_progress_at is not None
         assert batch.finalizing_at is not None
@@ -89,8 +90,13 @@ async def test_a_batch_from_upload_to_answers(settings: Settings) -> None:
         assert response["body"]["usage"] == direct["usage"]
         assert set(response["body"]) == set(direct)
         failed = {row["custom_id"]: row["response"] for row in await rows(client, batch.error_file_id)}
-        assert {name: row["status_code"] for name, row in failed.items()} == {"hot": 400, "nobody": 404, "s": 400}
-        assert failed["hot"]["body"]["error"]["param"] == "temperature"
+        refused = {name: (row["status_code"], row["body"]["error"]["param"]) for name, row in failed.items()}
+        assert refused == {
+            "hot": (400, "temperature"),
+            "nobody": (404, "model"),
+            "s": (400, "stream"),
+            "sure": (400, "trust"),
+        }
         assert batch.usage is not None
         assert batch.usage.output_tokens == 3 * 7
         with pytest.raises(openai.ConflictError):

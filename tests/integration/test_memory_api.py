@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import os
+import signal
 import zipfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -212,6 +214,22 @@ async def test_an_entry_changed_under_the_same_name_drains_and_is_loaded_anew(se
         assert (status, answer["choices"][0]["message"]["content"]) == (200, ("old " * 20)), "it was not cut"
         assert supervisor.states()["same"].pid != first
         assert list(states(service).values()) == ["ready"]
+
+
+async def test_an_entry_changed_after_its_engine_crashed_and_came_back_is_loaded_anew(settings: Settings) -> None:
+    async with running(settings, [fake_model("same", text="old")]) as service:
+        await service.chat("hi")
+        supervisor = service.platform._supervisor
+        assert supervisor is not None
+        pid = supervisor.states()["same"].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: supervisor.states()["same"].restarts == 1)
+        assert (await service.chat("hi"))[1]["choices"][0]["message"]["content"] == "old"
+        service.platform.shelf.catalog.add(fake_model("same", text="new"), replace=True)
+        async with asyncio.timeout(20):
+            status, answer = await service.chat("hi")
+        assert (status, answer["choices"][0]["message"]["content"]) == (200, "new")
 
 
 @pytest.mark.real_model

@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from pagoda.application.client import home_door
 from pagoda.application.counting import open_telemetry
-from pagoda.application.prompting import open_prompts
 from pagoda.application.retrieving import Retrieval, home_retrieval
 from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
@@ -22,19 +20,13 @@ from pagoda.service.telemetry import Telemetry
 
 
 class AgentDesk:
-    """Agents with their tools, opened when somebody needs them."""
+    """Agents with their tools, opened when somebody needs them, over the collections and prompts of their process."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Callable[[], Awaitable[Store]],
-        inference: Callable[[], Inference],
-        telemetry: Telemetry,
-    ) -> None:
+    def __init__(self, settings: Settings, retrieval: Retrieval, prompts: PromptIndex, telemetry: Telemetry) -> None:
         self._settings = settings
+        self._retrieval = retrieval
+        self._prompts = prompts
         self._telemetry = telemetry
-        self._store = store
-        self._inference = inference
         self._agents: Agents | None = None
         self._exit = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -44,16 +36,14 @@ class AgentDesk:
         async with self._opening:
             if self._agents is None:
                 async with AsyncExitStack() as exit:
-                    room = await exit.enter_async_context(open_prompts(self._settings))
-                    retrieval = Retrieval(self._settings, self._store, self._inference)
-
-                    async def knowledge() -> Knowledge:
-                        return _knowledge(self._settings, retrieval, room.index, self._inference())
-
-                    shelf = await _shelf(self._settings, exit, self._telemetry, knowledge)
-                    self._agents = Agents(self._store, self._inference, shelf, self._telemetry)
+                    shelf = await _shelf(self._settings, exit, self._telemetry, self._knowledge)
+                    store = self._retrieval.store
+                    self._agents = Agents(store, lambda: self._retrieval.inference, shelf, self._telemetry)
                     self._exit = exit.pop_all()
         return self._agents
+
+    async def _knowledge(self) -> Knowledge:
+        return _knowledge(self._settings, self._retrieval, self._prompts)
 
     async def close(self) -> None:
         """Stop the work (it can be resumed), and leave the servers of tools."""
@@ -72,8 +62,9 @@ async def open_shelf_of_tools(settings: Settings, environment: Mapping[str, str]
         async def knowledge() -> Knowledge:
             async with opening:
                 if not opened:
-                    home = await exit.enter_async_context(home_retrieval(settings, environment))
-                    opened.append(_knowledge(settings, *home, home[0].inference))
+                    retrieval, prompts = await exit.enter_async_context(home_retrieval(settings, environment))
+                    await prompts.start()  # an MCP client may stay for days
+                    opened.append(_knowledge(settings, retrieval, prompts))
             return opened[0]
 
         yield await _shelf(settings, exit, _own_telemetry(settings, exit), knowledge)
@@ -83,13 +74,8 @@ async def open_shelf_of_tools(settings: Settings, environment: Mapping[str, str]
 async def home_agents(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Agents]:
     """The agents of this home in this process; its service answers for the models, and is started if need be."""
     async with AsyncExitStack() as exit:
-        store = await exit.enter_async_context(open_store(settings))
-        door = await exit.enter_async_context(home_door(settings, environment))
-
-        async def records() -> Store:
-            return store
-
-        desk = AgentDesk(settings, records, lambda: door, _own_telemetry(settings, exit))
+        retrieval, prompts = await exit.enter_async_context(home_retrieval(settings, environment))
+        desk = AgentDesk(settings, retrieval, prompts, _own_telemetry(settings, exit))
         exit.push_async_callback(desk.close)
         yield await desk.agents()
 
@@ -115,12 +101,12 @@ def _own_telemetry(settings: Settings, exit: AsyncExitStack) -> Telemetry:
     return telemetry
 
 
-def _knowledge(settings: Settings, retrieval: Retrieval, prompts: PromptIndex, door: Inference) -> Knowledge:
+def _knowledge(settings: Settings, retrieval: Retrieval, prompts: PromptIndex) -> Knowledge:
     return Knowledge(
         searcher=retrieval.searcher,
         answerer=lambda call: retrieval.answerer(prompts, call),
         prompts=prompts,
-        door=door,
+        door=retrieval.inference,
         model=settings.defaults.chat,
         embedding_model=settings.defaults.embedding,
     )

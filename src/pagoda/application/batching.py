@@ -180,6 +180,12 @@ def _asker(
             raise InvalidRequest(message, code=code, param=param) from error
         if getattr(body, "stream", None):
             raise InvalidRequest("A line of a batch cannot stream; leave stream out.", param="stream")
+        if isinstance(body, ChatRequest) and body.trust:
+            raise InvalidRequest(
+                "A line of a batch is not told how sure its answer is; leave trust out, and send the answer to "
+                "/api/v1/trust/score.",
+                param="trust",
+            )
         if isinstance(body, ChatRequest) and body.prompt is not None:
             find = lambda name: _id_of(catalog, name or context.settings.defaults.chat)  # noqa: E731
             body, call = await with_prompt(body, body.prompt, call, prompts, (composer, find))

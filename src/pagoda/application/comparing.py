@@ -15,14 +15,14 @@ from typing import Any
 
 from pagoda.application.batching import parallel_of
 from pagoda.application.client import home_door
-from pagoda.core.errors import Conflict, InvalidRequest
+from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
-from pagoda.core.runs import Run, RunContext, Runs
+from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Json
 from pagoda.logic.batches.work import Pace
-from pagoda.logic.evaluation.dataset import Source, digest_of, read_cases
+from pagoda.logic.evaluation.dataset import Source, check_digest, read_cases
 from pagoda.logic.evaluation.naming import Means, check_scorer, scorer_from
 from pagoda.logic.evaluation.page import page, verdict_lines
 from pagoda.logic.evaluation.report import Report, make_report, report_json
@@ -66,17 +66,6 @@ def plan_json(plan: Plan) -> dict[str, Json]:
 def prompt_entry(name: str, version: PromptVersion) -> dict[str, Json]:
     """A prompt as a plan keeps it."""
     return {"name": name, "source": version.source, "version": version.version, "tenant": version.tenant}
-
-
-def begin(runs: Runs, kind: str, config: dict[str, Json]) -> tuple[Run, str | None]:
-    """The run of a config: the one that was begun before and did not end, or a new one; and from where to watch it."""
-    before = next((run for run in runs.find(kind=kind) if run.config == config and run.status != "done"), None)
-    if before is None:
-        return runs.start(runs.create(kind, config).id), None
-    if before.status in ("created", "running") and before.process is not None:
-        return before, None
-    place = runs.place_now(before.id)
-    return runs.resume(before.id), place
 
 
 async def run_comparison(context: RunContext) -> Mapping[str, Json]:
@@ -203,8 +192,7 @@ def prompts_of(plan: Plan) -> list[tuple[str, PromptVersion]]:
 
 def _trials(plan: Plan, context: RunContext) -> tuple[list[Case], Trials]:
     source = source_of(plan)
-    if digest_of(source.path) != plan.digest:
-        raise Conflict(f"{source.path} is not what it was when this comparison began; begin a new one.")
+    check_digest(source.path, plan.digest)
     cases = read_cases(source)
     context.checkpoints.mkdir(parents=True, exist_ok=True)
     variants = variants_of(prompts_of(plan), plan.models, plan)

@@ -5,100 +5,96 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pagoda.application.client import home_door
-from pagoda.application.exporting import checkpoint_of
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
-from pagoda.core.runs.files import append_line, cut_torn_line, read_lines
+from pagoda.core.runs.files import append_line, resume_lines
 from pagoda.core.types import Call, Generation, Json, Sampling
+from pagoda.logic.evaluation.dataset import check_digest, digest_of
 from pagoda.logic.inference.answer import collect
-from pagoda.model.catalog.disk import stored
+from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.opening import Shelf
-from pagoda.model.distillation.recipe import Recipe, recipe_of
-from pagoda.model.distillation.rows import Row, read_rows
-from pagoda.model.distillation.teaching import load_pair, save_student, teach
+from pagoda.model.data.reading import read_data, write_rows
+from pagoda.model.data.rows import Row, conversation_fault
+from pagoda.model.training.distillation import Recipe, recipe_of
+from pagoda.model.training.launching import importing_torch
 
 KIND = "distillation"
-STUDENT, PLOT = "student", "loss.svg"
+ANSWERS, ANSWERED = "answers.jsonl", "answered.jsonl"
+"""What a served teacher said, as it came; and the rows with it, that are learnt."""
 _AT_ONCE = 4
 
 
 def plan_distillation(shelf: Shelf, recipe: Recipe) -> dict[str, Json]:
     """The config of a run, with models as folders. Raises ``UserError`` for what can be seen before any work."""
     data = Path(recipe.data).expanduser().absolute()
-    read_rows(data, recipe.limit, answered=recipe.level == "logits")
-    changes = {"data": str(data), "student": str(checkpoint_of(shelf, recipe.student))}
+    recipe = recipe.model_copy(update={"data": str(data)})
+    _read(recipe)
+    student = find_checkpoint(shelf, recipe.student)
     if recipe.level == "logits":
-        changes["teacher"] = str(checkpoint_of(shelf, recipe.teacher))
+        found = find_checkpoint(shelf, recipe.teacher)
+        with importing_torch():
+            from pagoda.model.training.inspecting import check_vocabularies  # noqa: PLC0415
+        check_vocabularies(student, found)
+        teacher = str(found)
     else:
-        changes["teacher"] = shelf.catalog.refer(recipe.teacher).id
-    return {**recipe.model_dump(), **changes}
+        teacher = shelf.catalog.refer(recipe.teacher).id
+    return {**recipe.model_dump(), "student": str(student), "teacher": teacher, "digest": digest_of(recipe.data)}
 
 
-async def run_distillation(context: RunContext) -> Mapping[str, Json]:
+def run_distillation(context: RunContext) -> Mapping[str, Json]:
     """Ask a served teacher if it is to be asked, train the student, save it."""
-    recipe = recipe_of(context.config)
-    context.progress("loading", 0, None)
-    teacher = Path(recipe.teacher) if recipe.level == "logits" else None
-    rows = read_rows(Path(recipe.data), recipe.limit, answered=teacher is not None)
-    pair = await asyncio.to_thread(load_pair, Path(recipe.student), teacher)
-    if teacher is None:
-        async with home_door(context.settings, os.environ) as door:
-            rows = await _answered(context, recipe, rows, door)
+    with importing_torch():
+        from pagoda.model.training.teaching import teach  # noqa: PLC0415
 
-    def watch(step: int, steps: int, figures: Mapping[str, float]) -> None:
-        context.metric(step, **figures)
-        losses.append((step, figures["loss"]))
-        context.progress("training", step, steps)
-
-    losses: list[tuple[int, float]] = []
-    place = context.checkpoints / "training"
-    with stored("The student", context.directory):
-        figures = await asyncio.to_thread(teach, pair, rows, recipe, place, watch)
-        await asyncio.to_thread(save_student, pair, context.artifacts / STUDENT)
-    if find_spec("matplotlib") is not None:
-        await asyncio.to_thread(_draw, losses, context.artifacts / PLOT)
-    return {"student": str(context.artifacts / STUDENT), "rows": len(rows), **figures}
+    recipe = recipe_of({key: value for key, value in context.config.items() if key != "digest"})
+    check_digest(recipe.data, str(context.config["digest"]))
+    data = Path(recipe.data)
+    if recipe.level == "sequence":
+        data = context.artifacts / ANSWERED
+        write_rows(data, asyncio.run(_answered(context, recipe)))
+    return teach(recipe, data, context)
 
 
-async def _answered(context: RunContext, recipe: Recipe, rows: Sequence[Row], door: Inference) -> list[Row]:
-    """The rows with the teacher's answers; those that came before are not asked again."""
-    path = context.artifacts / "answers.jsonl"
+def _read(recipe: Recipe) -> Sequence[Row]:
+    """The rows; what a served teacher answers they may lack. Raises ``InvalidRequest`` naming the row at fault."""
+    asks = recipe.level == "sequence"
+    found = read_data(recipe.data, limit=recipe.limit, defaults={"completion": ""} if asks else None)
+    faults = [(each.number, each.why) for each in found.refused]
+    faults += [(row.number, fault) for row in found.rows if (fault := _fault(row, asks=asks))]
+    if faults:
+        number, fault = min(faults)
+        raise InvalidRequest(f"{found.source}, row {number}: {fault}.", param="data")
+    if not found.rows:
+        raise InvalidRequest(f"{found.source} has no rows.", param="data")
+    return found.rows
+
+
+def _fault(row: Row, *, asks: bool) -> str | None:
+    if row.form == "chat":
+        return conversation_fault(row.content["messages"], answered=not asks)
+    if row.form == "completion":
+        empty = "prompt" if asks else "completion"
+        return None if row.content[empty].strip() else f"its {empty} is empty"
+    if row.form == "text" and not asks:
+        return None
+    return f"rows of the form {row.form} are not for level {'sequence' if asks else 'logits'}"
+
+
+async def _answered(context: RunContext, recipe: Recipe) -> list[dict[str, Json]]:
+    """The rows with the teacher's answers; what was answered before is not asked again."""
+    rows = _read(recipe)
+    path = context.artifacts / ANSWERS
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        cut_torn_line(path)
-    known = {row["row"]: row for row in (read_lines(path, 0)[0] if path.exists() else ())}
-    left = asyncio.Semaphore(_AT_ONCE)
-
-    async def ask(number: int, row: Row) -> None:
-        async with left:
-            what: dict[str, Any] = {"prompt": row.prompt} if isinstance(row.prompt, str) else {"messages": row.prompt}
-            request = Generation(
-                model=recipe.teacher,
-                max_tokens=recipe.answer_tokens,
-                sampling=Sampling(temperature=0.0, seed=recipe.seed),
-                **what,
-            )
-            answer = await collect(door, request, Call(purpose="batch", priority=20))
-            known[number] = {"row": number, "text": answer.text, "finish": answer.choices[0].finish}
-            append_line(path, known[number])
-            context.progress("asking the teacher", len(known), len(rows))
-
-    tasks = [asyncio.create_task(ask(number, row)) for number, row in enumerate(rows) if number not in known]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    whole = [
-        Row(row.prompt, known[number]["text"]) for number, row in enumerate(rows) if known[number]["finish"] == "stop"
-    ]
+    known = {each["row"]: each for each in resume_lines(path)}
+    if len(known) < len(rows):
+        async with home_door(context.settings, os.environ) as door:
+            await _ask(context, recipe, [row for row in rows if row.number not in known], door, known)
+    whole = [_with_answer(row, known[row.number]["text"]) for row in rows if known[row.number]["finish"] == "stop"]
     if not whole:
         raise InvalidRequest(
             f"None of the teacher's {len(rows)} answers ended within answer_tokens {recipe.answer_tokens}; raise it.",
@@ -109,13 +105,44 @@ async def _answered(context: RunContext, recipe: Recipe, rows: Sequence[Row], do
     return whole
 
 
-def _draw(losses: Sequence[tuple[int, float]], place: Path) -> None:
-    from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+async def _ask(
+    context: RunContext, recipe: Recipe, rows: Sequence[Row], door: Inference, known: dict[int, Any]
+) -> None:
+    """Ask for these rows, a few at once, and write down each answer as it comes."""
+    left = asyncio.Semaphore(_AT_ONCE)
+    total = len(known) + len(rows)
 
-    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([step for step, _ in losses], [loss for _, loss in losses])
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.grid(alpha=0.3)
-    figure.savefig(place)
+    async def ask(row: Row) -> None:
+        async with left:
+            request = Generation(
+                model=recipe.teacher,
+                max_tokens=recipe.answer_tokens,
+                sampling=Sampling(temperature=0.0, seed=recipe.seed),
+                **_question(row),
+            )
+            answer = await collect(door, request, Call(purpose="batch", priority=20))
+            known[row.number] = {"row": row.number, "text": answer.text, "finish": answer.choices[0].finish}
+            append_line(context.artifacts / ANSWERS, known[row.number])
+            context.progress("asking the teacher", len(known), total)
+
+    tasks = [asyncio.create_task(ask(row)) for row in rows]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _question(row: Row) -> dict[str, Any]:
+    if row.form == "completion":
+        return {"prompt": row.content["prompt"]}
+    messages = row.content["messages"]
+    return {"messages": tuple(messages[:-1] if messages[-1]["role"] == "assistant" else messages)}
+
+
+def _with_answer(row: Row, answer: str) -> dict[str, Json]:
+    asked = _question(row)
+    if "prompt" in asked:
+        return {**asked, "completion": answer}
+    return {"messages": [*asked["messages"], {"role": "assistant", "content": answer}]}

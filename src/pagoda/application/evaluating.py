@@ -17,7 +17,7 @@ from pagoda.application.client import home_door
 from pagoda.core.errors import BadOutput, ContextTooLong, Rejected
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
-from pagoda.core.runs.files import append_line, cut_torn_line, read_lines
+from pagoda.core.runs.files import append_line, resume_lines
 from pagoda.core.types import Call, Generation, Json, Sampling, Toolset
 from pagoda.logic.evaluation.bfcl import CALLABLE, IRRELEVANT, Item, names_right, read_items, wrong
 from pagoda.logic.inference.answer import Answer, gather
@@ -48,9 +48,7 @@ async def run_bfcl(context: RunContext) -> Mapping[str, Json]:
     plan = Plan(**{**config, "categories": tuple(config.get("categories") or ())})
     items = list(_items(plan))
     path = context.artifacts / "answers.jsonl"
-    if path.exists():
-        cut_torn_line(path)
-    rows = {row["id"]: row for row in read_lines(path, 0)[0]} if path.exists() else {}
+    rows = {row["id"]: row for row in resume_lines(path)}
     left = [item for item in items if item.id not in rows]
     context.progress("asking", len(rows), len(items))
     async with home_door(context.settings, os.environ) as door:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pagoda.application.platform import Platform
-from pagoda.core.errors import Conflict, InvalidRequest, NotFound
+from pagoda.core.errors import Conflict, InvalidRequest
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.settings import Cache, Defaults, Settings
 from pagoda.core.types import Json
+from pagoda.model.catalog.catalog import Catalog
+from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.disk import stored
 from pagoda.model.catalog.entry import Adapter, LocalPath, ModelEntry
 from pagoda.model.catalog.inspection import complete_entry
@@ -67,7 +69,7 @@ def plan_export(shelf: Shelf, source: str, base: str | None, name: str | None, t
     form = find_form(form).name
     folder, adapter = located(shelf, source, base)
     chosen = check_id(name or f"{(adapter or folder).name}-export")
-    if any(entry.id == chosen for entry in shelf.catalog.entries()):
+    if any(chosen in (entry.id, *entry.aliases) for entry in shelf.catalog.entries()):
         raise Conflict(f"There is already a model {chosen}; choose another with --name, or remove it.", param="name")
     return Plan(base=str(folder), adapter=None if adapter is None else str(adapter), name=chosen, to=to, form=form)
 
@@ -113,7 +115,8 @@ class _Work:
         await asyncio.to_thread(write_json, context.artifacts / REPORT, report)
         if failed:
             raise Conflict(_refusal(failed, context.artifacts / REPORT), code="parity")
-        entry = await asyncio.to_thread(self._register, served)
+        catalog = open_shelf(context.settings).catalog
+        entry = await asyncio.to_thread(register, catalog, served, plan.name)
         return {"model": entry.id, "path": str(served), "checks": len(self._findings), "untied": untied}
 
     def _merge(self) -> tuple[Trained, dict[str, Reading], list[Probe], bool]:
@@ -152,9 +155,12 @@ class _Work:
             self._findings += compare("served", readings, trainer, allowed, trained.tokenizer.all_special_ids)
             self._findings += await check_stops(door, entry.id, trained.stops)
 
-    def _register(self, path: Path) -> ModelEntry:
-        """The catalog's entry for what passed."""
-        return open_shelf(self._context.settings).catalog.add(entry_at(path, self._plan.name))
+
+def register(catalog: Catalog, path: Path, name: str) -> ModelEntry:
+    """The catalog's entry for what passed; there may be one already, of an attempt that was killed after it made it."""
+    entry = entry_at(path, name)
+    ours = any(each.id == entry.id and each.source == entry.source for each in catalog.entries())
+    return catalog.add(entry, replace=ours)
 
 
 def entry_at(path: Path, name: str) -> ModelEntry:
@@ -190,31 +196,15 @@ def located(shelf: Shelf, source: str, base: str | None) -> tuple[Path, Path | N
         named = base or base_named_by(folder)
         if not named:
             raise InvalidRequest(f"{folder} does not say what it was trained on; name its base with --base.")
-        return checkpoint_of(shelf, named), folder.absolute()
+        return find_checkpoint(shelf, named), folder.absolute()
     if base is not None:
         raise InvalidRequest(f"--base goes with an adapter, and {source} holds none.")
     if folder.is_dir():
         return folder.absolute(), None
     entry = shelf.catalog.refer(source)
     if isinstance(entry.source, Adapter):
-        return checkpoint_of(shelf, entry.source.base), Path(entry.source.path)
-    return checkpoint_of(shelf, source), None
-
-
-def checkpoint_of(shelf: Shelf, name: str) -> Path:
-    """The folder of a checkpoint that a path or a model's name leads to."""
-    if (folder := Path(name).expanduser()).is_dir():
-        return folder.absolute()
-    try:
-        path = shelf.store.locate(shelf.catalog.refer(name))
-    except NotFound as error:
-        raise NotFound(f"There is neither a folder nor a model {name}; name the checkpoint with --base.") from error
-    if path is None or not path.is_dir():
-        raise InvalidRequest(
-            f"{name} is no checkpoint folder with safetensors, and only those are exported; a GGUF file is served as "
-            "it is."
-        )
-    return path
+        return find_checkpoint(shelf, entry.source.base), Path(entry.source.path)
+    return find_checkpoint(shelf, source), None
 
 
 def _refusal(failed: Sequence[Finding], report: Path) -> str:

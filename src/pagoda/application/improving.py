@@ -11,12 +11,11 @@ from typing import Any
 
 from pagoda.application.client import home_door
 from pagoda.application.comparing import Desk, Plan, compare, plan_of, prompts_of, report_of, source_of
-from pagoda.core.errors import Conflict
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import write_json
 from pagoda.core.types import Call, Json
 from pagoda.logic.evaluation.candidates import Candidate, Workbench, workbench
-from pagoda.logic.evaluation.dataset import digest_of, read_cases
+from pagoda.logic.evaluation.dataset import check_digest, read_cases
 from pagoda.logic.evaluation.improving import Improvement, Parts, Space, best_of, search, split
 from pagoda.logic.evaluation.naming import Means, scorer_from
 from pagoda.logic.evaluation.page import page, verdict_lines
@@ -45,8 +44,7 @@ async def run_improvement(context: RunContext) -> Mapping[str, Json]:
     given = config.pop("hunt")
     hunt = Hunt(**{**given, "instructions": tuple(given["instructions"])})
     plan = plan_of(config)
-    if digest_of(plan.data["path"]) != plan.digest:
-        raise Conflict(f"{plan.data['path']} is not what it was when this search began; begin a new one.")
+    check_digest(plan.data["path"], plan.digest)
     parts = split(await asyncio.to_thread(read_cases, source_of(plan)), hunt.pool, plan.data["seed"])
     bench = workbench(prompts_of(plan)[0][1], plan.language, hunt.instructions, parts.pool)
     async with home_door(context.settings, os.environ) as door:

@@ -1,7 +1,7 @@
 """The platform: everything of one process wired together from settings. The only place where that happens.
 
 The first process of a ``PAGODA_HOME`` owns the engines; further ones join it over loopback and serve the same door.
-Longer than 400 lines because all parts of a process are wired here, and nowhere else.
+Not here: what the home holds whoever owns the engines (``holdings``).
 """
 
 from __future__ import annotations
@@ -10,35 +10,27 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pagoda.application.calibration import calibration_path
-from pagoda.application.counting import Counting, open_telemetry
+from pagoda.application.counting import Counting
+from pagoda.application.holdings import Holdings
 from pagoda.application.joining import find_or_start, hold_lease, wait_for_owner
 from pagoda.application.learning import Learning
-from pagoda.application.prompting import PromptRoom
-from pagoda.application.records import Records
-from pagoda.application.registry import run_kinds
 from pagoda.application.statuses import statuses_of
 from pagoda.core.errors import Conflict, PagodaError
-from pagoda.core.ports import Inference
-from pagoda.core.runs import RunRegistry, Runs
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Embed, Embeddings
 from pagoda.interface.context import ModelStatus
 from pagoda.interface.turnstile import Gate
 from pagoda.logic.inference.door import Door
 from pagoda.logic.inference.joined import JoinedDoor
-from pagoda.logic.prompts.composing import Composer
-from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.catalog.identity import ModelIdentities
 from pagoda.model.catalog.inspection import complete_entry
-from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.choice import CATALOG_SAYS, choose_for
 from pagoda.service.cache.opening import open_cache, open_semantic
 from pagoda.service.cache.responses import ResponseCache
@@ -46,48 +38,24 @@ from pagoda.service.cache.store import Scope
 from pagoda.service.contents.recorder import Recorder
 from pagoda.service.dispatch import ModelService, check_generation
 from pagoda.service.host import StartGround
-from pagoda.service.keys.ring import KeyRing
 from pagoda.service.lifecycle import Lifecycle, Order, Step, follow
 from pagoda.service.limits.limiter import Limiter
 from pagoda.service.limits.opening import open_limiter
 from pagoda.service.presence import Notice, Presence
-from pagoda.service.routing.roster import pool_entries
 from pagoda.service.routing.router import Router
 from pagoda.service.routing.steering import PoolOrder, Steering, open_steering
 from pagoda.service.supervisor import Supervisor
 
-if TYPE_CHECKING:
-    from pagoda.application.agenting import AgentDesk
-    from pagoda.application.retrieving import Retrieval
-    from pagoda.logic.batches.ledger import Batches
-    from pagoda.logic.batches.shelf import FileShelf
-    from pagoda.logic.prompts.book import PromptBook
-    from pagoda.logic.trust.desk import TrustDesk
-    from pagoda.service.keys.book import KeyBook
-
 logger = logging.getLogger(__name__)
 
 
-class Platform:
-    """What stands behind the interface of this process."""
-
-    inference: Inference
+class Platform(Holdings):
+    """What stands behind the interface of this process: what the home holds, and the engines, its own or another's."""
 
     def __init__(
         self, settings: Settings, environment: Mapping[str, str], *, embedded: bool = False, seated: bool = False
     ) -> None:
-        self.settings = settings
-        self.telemetry = open_telemetry(settings)
-        self.shelf = open_shelf(settings)
-        taken = {name for entry in self.shelf.catalog.entries() for name in (entry.id, *entry.aliases)}
-        for entry in pool_entries(settings.pools, self.shelf.catalog.refer, taken):
-            self.shelf.catalog.lend(entry)
-        self.runs = Runs(settings, RunRegistry(run_kinds()))
-        self._records = Records(settings)
-        self.records = self._records.open
-        self.keys = KeyRing(self._book_if_any, settings.keys)
-        self._prompts = PromptRoom(self._records, settings)
-        self.prompts = self._prompts.index
+        super().__init__(settings)
         self.contents = Recorder(settings.log, self.records)
         self.learning = Learning(settings, self.telemetry, self._records, self._flush, lambda: self.inference)
         self.prompts.chooser = self.learning.roster.version_of
@@ -178,13 +146,12 @@ class Platform:
         """Tell other processes where to join (only the owner is joined)."""
         if self.owns_engines:
             self._presence.publish(Notice(url=url, key=self.internal_key, pid=os.getpid(), embedded=self._embedded))
-            self._resumption = asyncio.create_task(self._resume_batches())  # not before they can join this process
+            self._resumption = asyncio.create_task(self.resume_batches())  # not before they can join this process
 
     async def stop(self) -> None:
         """End the engines, or leave the process that was joined."""
         self.closing.set()
-        if "desk" in self.__dict__:
-            await self.desk.close()
+        await self.leave_desk()
         await self.counting.close()
         for task in (self._lease, self._preloading, self._resumption):
             if task is not None:
@@ -255,26 +222,6 @@ class Platform:
         self.settings = replace(self.settings, defaults=defaults)
         return f"{entry.id}: {choice.reason}: {choice.engine}"
 
-    def _book_if_any(self) -> KeyBook | None:
-        return self.book if self._records.exist else None
-
-    @property
-    def prompt_book(self) -> PromptBook:
-        """Prompts as they are kept."""
-        return self._prompts.book
-
-    @cached_property
-    def composer(self) -> Composer:
-        """What makes prompts ready for models."""
-        return Composer(self.inference, self.entry(None, "embedding").id)
-
-    @cached_property
-    def book(self) -> KeyBook:
-        """The keys as they are kept."""
-        from pagoda.service.keys.book import KeyBook  # noqa: PLC0415
-
-        return KeyBook(self.records)
-
     async def demand_keys(self) -> str | None:
         """Refuse requests without a key from now on; gives the secret of an admin key where there was none."""
         self.keys.demand()
@@ -291,53 +238,6 @@ class Platform:
         await self.keys.refresh(warm=True)
         if self._joined is not None:
             await self._joined.renew_keys()
-
-    @cached_property
-    def files(self) -> FileShelf:
-        """Uploaded files."""
-        from pagoda.logic.batches.shelf import FileShelf  # noqa: PLC0415
-
-        return FileShelf(self.records, self.settings.home / "files")
-
-    @cached_property
-    def batches(self) -> Batches:
-        """Batches that were asked for over HTTP."""
-        from pagoda.logic.batches.ledger import Batches  # noqa: PLC0415
-
-        return Batches(self.records, self.files, self.runs)
-
-    @cached_property
-    def retrieval(self) -> Retrieval:
-        """Collections of documents."""
-        from pagoda.application.retrieving import Retrieval  # noqa: PLC0415
-
-        return Retrieval(self.settings, self.records, lambda: self.inference)
-
-    @cached_property
-    def trust(self) -> TrustDesk:
-        """How sure answers are, and what sources say to claims."""
-        from pagoda.application.trusting import open_trust  # noqa: PLC0415
-
-        return open_trust(self.settings, self.records, lambda: self.inference, self.retrieval.searcher)
-
-    @cached_property
-    def desk(self) -> AgentDesk:
-        """Agents and their tools."""
-        from pagoda.application.agenting import AgentDesk  # noqa: PLC0415
-
-        return AgentDesk(self.settings, self.records, lambda: self.inference, self.telemetry)
-
-    async def _resume_batches(self) -> None:
-        if await asyncio.to_thread(self.runs.find, kind="batch", status="interrupted", limit=1):
-            await self.batches.resume_interrupted()
-
-    def entry(self, name: str | None, task: str, among: Collection[str] | None = None) -> ModelEntry:
-        """The model of that name, or the default of the task, of those ids that may be named."""
-        if name is not None:
-            return self.shelf.catalog.resolve(name, among)
-        defaults = self.settings.defaults  # the operator's word: a path or a hub's id will do as well
-        entry = self.shelf.catalog.refer(defaults.embedding if task == "embedding" else defaults.chat)
-        return entry if among is None or entry.id in among else self.shelf.catalog.resolve(entry.id, among)
 
     async def models(self) -> Sequence[ModelStatus]:
         """All models with the state of their files and engines."""

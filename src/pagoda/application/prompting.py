@@ -48,7 +48,7 @@ class PromptRoom:
 
 @asynccontextmanager
 async def open_prompts(settings: Settings) -> AsyncIterator[PromptRoom]:
-    """The prompts of this home for a command or a run: read once, and followed only where it is asked to."""
+    """The prompts of this home for a command or a run: read once, and followed where ``index.start()`` is called."""
     records = Records(settings)
     room = PromptRoom(records, settings)
     await room.index.refresh()

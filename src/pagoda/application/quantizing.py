@@ -6,7 +6,7 @@ import asyncio
 import gc
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -16,8 +16,9 @@ from typing import Any
 from pagoda.application.exporting import entry_at, located, trial_service
 from pagoda.core.errors import InvalidRequest, PagodaError
 from pagoda.core.runs import RunContext
-from pagoda.core.runs.files import append_line, cut_torn_line, read_lines, write_json
-from pagoda.core.types import Call, Generation, Json, Sampling, Usage
+from pagoda.core.runs.files import append_line, resume_lines, write_json
+from pagoda.core.types import Call, Delta, Generation, Json, Sampling, Usage
+from pagoda.logic.evaluation.dataset import check_digest, digest_of
 from pagoda.model.catalog.disk import bytes_under, stored
 from pagoda.model.catalog.opening import Shelf
 from pagoda.model.export.gguf_file import write_gguf
@@ -42,6 +43,8 @@ class Plan:
     """The folder of a checkpoint."""
     forms: tuple[str, ...]
     data: str
+    digest: str
+    """Of the data: a run does not go on with other texts."""
     rows: int = 40
 
 
@@ -52,11 +55,11 @@ def plan_quantisation(shelf: Shelf, source: str, forms: Sequence[str], data: Pat
         raise InvalidRequest(f"{source} is an adapter; export it with `pagoda export --to safetensors` first.")
     named = tuple(dict.fromkeys(_name_of(form) for form in forms))
     read_texts(data, rows)
-    return Plan(model=str(folder), forms=named, data=str(data.absolute()), rows=rows)
+    return Plan(model=str(folder), forms=named, data=str(data.absolute()), digest=digest_of(str(data)), rows=rows)
 
 
 def _name_of(form: str) -> str:
-    if form.lower() in METHODS:
+    if form in METHODS or (form not in FORMS and form.lower() in METHODS):  # bf16 is torch's, BF16 is GGUF's
         return find_method(form.lower()).name
     if form.upper() in FORMS:
         return find_form(form).name
@@ -72,6 +75,7 @@ async def run_quantisation(context: RunContext) -> Mapping[str, Json]:
     """Make each form, load it again, measure it, and report."""
     config: dict[str, Any] = dict(context.config)
     plan = Plan(**{**config, "forms": tuple(config["forms"])})
+    check_digest(plan.data, plan.digest)
     work = _Work(context, plan, read_texts(Path(plan.data), plan.rows))
     try:
         rows = await work.perform()
@@ -99,14 +103,12 @@ class _Work:
         """All rows: those of an earlier attempt as they are."""
         path = self._context.checkpoints / "rows.jsonl"
         self._context.checkpoints.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            cut_torn_line(path)
-        rows = {row["form"]: row_of(row) for row in (read_lines(path, 0)[0] if path.exists() else ())}
+        rows = {row["form"]: row_of(row) for row in resume_lines(path)}
         self._stage = ORIGINAL
         self._context.progress(ORIGINAL, 0, None)
         trained = await asyncio.to_thread(load_trained, Path(self._plan.model), None)
         kept = self._context.checkpoints / "original"
-        measure = Measure(trained.tokenizer, self._texts, kept, self._tick)
+        measure = Measure(trained, self._texts, kept, self._tick)
         found = await asyncio.to_thread(self._original, trained.model, measure)
         rows.setdefault(ORIGINAL, found)
         for form in (form for form in self._plan.forms if form not in rows):
@@ -194,23 +196,31 @@ class _Work:
             texts = [text.context for text in self._texts[:4]]
             call = Call(purpose="evaluation")
 
-            async def ask(text: str, tokens: int) -> tuple[float, Usage]:
+            async def ask(text: str, tokens: int) -> tuple[float, float, Usage]:
+                """Seconds to the first token, from there to the last one, and what was counted."""
                 request = Generation(model=entry.id, prompt=text, max_tokens=tokens, sampling=Sampling(temperature=0.0))
                 began, usage = time.perf_counter(), Usage(0)
+                first = last = 0.0
                 async with aclosing(platform.inference.complete(request, call)) as events:  # type: ignore[type-var]
                     async for event in events:
+                        if isinstance(event, Delta):
+                            last = time.perf_counter() - began
+                            first = first or last
                         if isinstance(event, Usage):
                             usage = event
-                return time.perf_counter() - began, usage
+                return first, last - first, usage
 
             await ask("A first word.", 1)
             read = [await ask(text, 1) for text in texts]
-            written = [await ask(text, 1 + _WRITTEN) for text in texts[:1]]
-            reading = sum(usage.prompt_tokens - usage.cached_tokens for _, usage in read) / sum(
-                took for took, _ in read
-            )
-            took, usage = written[0]
-            writing = usage.completion_tokens / took
+            written = [await ask(text, 1 + _WRITTEN) for text in texts]
+            reading = _rate((usage.prompt_tokens - usage.cached_tokens, first) for first, _, usage in read)
+            writing = _rate((usage.completion_tokens - 1, rest) for _, rest, usage in written)
             states = await platform.states()
             used = states.get(entry.id, {}).get("used", {})
         return reading, writing, int(used.get("host") or 0) or None
+
+
+def _rate(parts: Iterable[tuple[int, float]]) -> float:
+    """Tokens a second of all that took time: an answer that ends at its first token tells of no speed."""
+    timed = [(tokens, seconds) for tokens, seconds in parts if tokens > 0 and seconds > 0]
+    return sum(tokens for tokens, _ in timed) / sum(seconds for _, seconds in timed) if timed else 0.0

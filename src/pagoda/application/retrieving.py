@@ -33,6 +33,7 @@ class Retrieval:
     ) -> None:
         self._settings = settings
         self._inference = inference
+        self.store = store
         self.book = CollectionBook(store)
         self.searcher = Searcher(self.book, inference)
         self.ingestion = Ingestion(self.book, inference)

@@ -7,6 +7,7 @@ trials again: those that went on by themselves are watched, those that died are 
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -46,6 +47,7 @@ class _Hunt:
         self._context = context
         self._runs = Runs(context.settings, RunRegistry(run_kinds()))
         self._study = open_study(context.checkpoints, recipe.search, context.seed + context.attempt)
+        self._drawing = threading.Lock()
         self._unfinished = [trial for trial in self._study.trials if trial.state.name == "RUNNING"]
 
     def work(self) -> None:
@@ -68,7 +70,7 @@ class _Hunt:
         best = self._study.best_trial
         chosen = recipe_with(self._recipe, best.params)
         plain = chosen.model_dump(mode="json", exclude={"search"}, exclude_defaults=True)
-        told = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False)
+        told = yaml.safe_dump({**plain, "seed": self._context.seed}, allow_unicode=True, sort_keys=False)
         head = f"# pagoda train sft --config {BEST}\n# {self._search.objective} {best.value:.6g}, trial {best.number}\n"
         (folder / BEST).write_text(head + told, encoding="utf-8")
         try:
@@ -90,10 +92,11 @@ class _Hunt:
     def _next(self) -> Any:
         import optuna  # noqa: PLC0415  (an extra)
 
-        if self._unfinished:
-            frozen = self._unfinished.pop()
-            return optuna.trial.Trial(self._study, frozen._trial_id)
-        return self._study.ask() if len(self._study.trials) < self._search.trials else None
+        with self._drawing:  # between counting trials and asking for one, nobody else may
+            if self._unfinished:
+                frozen = self._unfinished.pop()
+                return optuna.trial.Trial(self._study, frozen._trial_id)
+            return self._study.ask() if len(self._study.trials) < self._search.trials else None
 
     def _carry_out(self, trial: Any) -> None:
         run = self._run_of(trial)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+from pagoda.cli.context import command_group, print_json, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``pagoda agents``."""
-    agents = subparsers.add_parser(
+    add = command_group(
+        subparsers,
         "agents",
-        help="have a model act through tools",
-        description="Have a model act through tools, step by step. Every step is written down: a run that was killed "
+        help_="have a model act through tools",
+        about="Have a model act through tools, step by step. Every step is written down: a run that was killed "
         "goes on with `resume`, and no call with effects is made twice.",
-        epilog='example:\n  pagoda agents run "What is 37*41 minus 2015?" --tools calculator',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        example='run "What is 37*41 minus 2015?" --tools calculator',
     )
-    commands = agents.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    run = _add(commands, "run", "begin a run", 'run "今天是星期几？" --tools time_now --strategy react', run_agent)
+    run = add("run", run_agent, "begin a run", 'run "今天是星期几？" --tools time_now --strategy react')
     run.add_argument("task", help="what is to be done")
     run.add_argument("--tools", default="", metavar="A,B", help="the tools it may call; see `pagoda tools list`")
     run.add_argument("--model", help="the model (default: the one that answers chats)")
@@ -46,29 +45,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ("show", "show a run from its steps; no model is asked", show_agent),
         ("cancel", "stop a run for good", cancel_agent),
     ):
-        _add(commands, name, what, f"{name} agent-3f2c...", function).add_argument("id", metavar="RUN")
-    approve = _add(
-        commands, "approve", "approve or refuse the calls that wait, and go on", "approve RUN", approve_agent
-    )
+        add(name, function, what, f"{name} agent-3f2c...").add_argument("id", metavar="RUN")
+    approve = add("approve", approve_agent, "approve or refuse the calls that wait, and go on", "approve RUN")
     approve.add_argument("id", metavar="RUN")
     approve.add_argument("--step", type=int, metavar="N", help="only this call")
     approve.add_argument("--refuse", action="store_true", help="refuse instead")
     approve.add_argument("--reason", default="", help="why, for the model")
-    _add(commands, "list", "list runs", "list", list_agents)
-
-
-def _add(commands: Any, name: str, what: str, example: str, function: object) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=what,
-        description=what[0].upper() + what[1:] + ".",
-        epilog=f"example:\n  pagoda agents {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_json_flag(parser)
-    add_settings_flag(parser)
-    parser.set_defaults(run=function)
-    return parser
+    add("list", list_agents, "list runs", "list")
 
 
 def run_agent(args: argparse.Namespace) -> int:

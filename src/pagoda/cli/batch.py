@@ -104,10 +104,7 @@ def _begin(runs: Runs, config: dict[str, Json]) -> tuple[Run, str | None]:
                 f"{output} belongs to another batch (run {before.id}): another input, --model or --errors; remove it "
                 "or choose another --out."
             )
-        if before.status == "done" or (before.status in ("created", "running") and before.process is not None):
-            return before, None
-        place = runs.place_now(before.id)
-        return runs.resume(before.id), place
+        return (before, None) if before.status == "done" else runs.go_on(before)
     if begun:
         raise Conflict(f"{output} (or the file of errors beside it) exists already; remove it or choose another --out.")
     run = runs.create("batch", config)

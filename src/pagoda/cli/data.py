@@ -105,7 +105,7 @@ def run_dedup(args: argparse.Namespace) -> int:
     """``pagoda data dedup``."""
     from pagoda.model.data.filtering import Wanted, filter_rows
 
-    wanted = Wanted(remove=("duplicate", "near_duplicate", "leak"), threshold=args.threshold)
+    wanted = Wanted(remove=("duplicate", "label_conflict", "near_duplicate", "leak"), threshold=args.threshold)
     done = filter_rows(_read(args), wanted, against=_against(args))
     return _write(args, [row.content for row in done.kept], done.removed, done.reasons)
 
@@ -146,19 +146,32 @@ def run_augment(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> DataSet:
+    return _rows_of(args, args.data)
+
+
+def _rows_of(args: argparse.Namespace, source: str) -> DataSet:
     from pagoda.core.errors import InvalidRequest
     from pagoda.model.data.reading import read_data
 
     pairs = [pair.partition("=") for pair in filter(None, args.columns.split(","))]
     if any(not sign for _, sign, _ in pairs):
         raise InvalidRequest("--columns: write it as ours=theirs, for example --columns prompt=question.")
-    return read_data(args.data, form=args.form, columns={ours: theirs for ours, _, theirs in pairs})
+    return read_data(source, form=args.form, columns={ours: theirs for ours, _, theirs in pairs})
 
 
 def _against(args: argparse.Namespace) -> DataSet | None:
-    from pagoda.model.data.reading import read_data
-
-    return read_data(args.against) if args.against else None
+    """The other set, in the form and with the columns of the first. What of it is not compared is said."""
+    if not args.against:
+        return None
+    found = _rows_of(args, args.against)
+    found.check()
+    if found.refused:
+        first = found.refused[0]
+        sys.stderr.write(
+            f"pagoda: {len(found.refused)} of {found.count} rows of {args.against} cannot be read, and are not looked "
+            f"for (row {first.number}: {first.why}).\n"
+        )
+    return found
 
 
 def _count(args: argparse.Namespace) -> Count | None:

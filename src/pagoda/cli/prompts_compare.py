@@ -65,7 +65,7 @@ def run_compare(args: argparse.Namespace) -> int:
     """Compare."""
     import json
 
-    from pagoda.application.comparing import KIND, PAGE, REPORT, begin, check_plan, plan_json
+    from pagoda.application.comparing import KIND, PAGE, REPORT, check_plan, plan_json
     from pagoda.application.registry import run_kinds
     from pagoda.cli.runs import follow
     from pagoda.core.errors import InvalidRequest
@@ -77,14 +77,13 @@ def run_compare(args: argparse.Namespace) -> int:
     plan = plan_from(args, settings)
     total = check_plan(plan)
     runs = Runs(settings, RunRegistry(run_kinds()))
-    run, after = begin(runs, KIND, plan_json(plan))
+    run, after = runs.begin(KIND, plan_json(plan))
     if not args.json:
         sys.stderr.write(f"{total} questions, run {run.id}; stopped or killed, the same command goes on with it.\n")
-    if run.status != "done":
-        status = follow(runs, run.id, after=after, as_json=args.json)
-        run = runs.get(run.id)
-        if status or run.status != "done":
-            return status
+    status = follow(runs, run.id, after=after, as_json=args.json)
+    run = runs.get(run.id)
+    if status or run.status != "done":
+        return status
     folder = settings.runs_directory / run.id / "artifacts"
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     page = copied(folder / PAGE, args.report)

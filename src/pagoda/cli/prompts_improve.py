@@ -40,7 +40,7 @@ def run_improve(args: argparse.Namespace) -> int:
     """Search; status 1 where nothing better was found."""
     import json
 
-    from pagoda.application.comparing import begin, check_plan, plan_json
+    from pagoda.application.comparing import check_plan, plan_json
     from pagoda.application.improving import BEST, KIND, PAGE, REPORT
     from pagoda.application.registry import run_kinds
     from pagoda.cli.runs import follow
@@ -61,7 +61,7 @@ def run_improve(args: argparse.Namespace) -> int:
         "trials": args.trials,
     }
     runs = Runs(settings, RunRegistry(run_kinds()))
-    run, after = begin(runs, KIND, {**plan_json(plan), "hunt": hunt})
+    run, after = runs.begin(KIND, {**plan_json(plan), "hunt": hunt})
     if not args.json:
         sys.stderr.write(
             f"{args.trials} candidates, run {run.id}; stopped or killed, the same command goes on with it.\n"

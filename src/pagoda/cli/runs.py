@@ -132,14 +132,13 @@ def follow(runs: Runs, run_id: str, *, after: str | None = None, as_json: bool =
     return follow_with(runs, run_id, view_for(run_id, as_json=as_json), after=after)
 
 
-def carry_out(settings: Settings, kind: str, config: dict[str, Any], *, as_json: bool) -> Run:
+def carry_out(settings: Settings, kind: str, config: dict[str, Any], *, seed: int | None = None, as_json: bool) -> Run:
     """Begin a run, or go on with the one of that config that did not end, show it until it ends, and give it."""
-    from pagoda.application.comparing import begin
     from pagoda.application.registry import run_kinds
     from pagoda.core.runs import RunRegistry, Runs
 
     runs = Runs(settings, RunRegistry(run_kinds()))
-    run, after = begin(runs, kind, config)
+    run, after = runs.begin(kind, config, seed=seed)
     if not as_json:
         sys.stderr.write(f"Run {run.id}; stopped or killed, the same command goes on with it.\n")
     follow(runs, run.id, after=after, as_json=as_json)

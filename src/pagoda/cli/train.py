@@ -117,7 +117,9 @@ def _tell_outcome(run: Run, result: Mapping[str, Any]) -> None:
         sys.stdout.write(
             f"{name.removeprefix('eval_'):<16} {result['before'].get(name, float('nan')):.4f} -> {after:.4f}\n"
         )
-    sys.stdout.write(f"trained in {result['seconds']:.0f} s, {result['steps']} steps; saved in {result['saved']}\n")
+    before = f" after the {result['resumed_at']} of earlier attempts" if result["resumed_at"] else ""
+    steps = f"{result['steps'] - result['resumed_at']} steps{before}"
+    sys.stdout.write(f"trained in {result['seconds']:.0f} s, {steps}; saved in {result['saved']}\n")
     sys.stdout.write(f"report, refused rows and plot: {run.directory / 'artifacts'}\n")
 
 

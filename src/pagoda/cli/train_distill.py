@@ -24,11 +24,12 @@ def run_distill(args: argparse.Namespace) -> int:
     from pagoda.application.distilling import KIND, plan_distillation
     from pagoda.cli.runs import carry_out
     from pagoda.model.catalog.opening import open_shelf
-    from pagoda.model.distillation.recipe import read_recipe
+    from pagoda.model.training.distillation import read_recipe
 
     settings, ours = settings_and_keys(args)
-    config = plan_distillation(open_shelf(settings), read_recipe(args.config, ours))
-    run = carry_out(settings, KIND, config, as_json=args.json)
+    recipe = read_recipe(args.config, ours)
+    config = plan_distillation(open_shelf(settings), recipe)
+    run = carry_out(settings, KIND, config, seed=recipe.seed, as_json=args.json)
     result = run.result or {}
     if run.status != "done":
         return 1
@@ -37,6 +38,8 @@ def run_distill(args: argparse.Namespace) -> int:
 
         sys.stdout.write(json.dumps({"type": "result", "run": run.id, **result}) + "\n")
     else:
-        sys.stdout.write(f"The student is in {result['student']} ({result['rows']} rows, loss {result['loss']:.4f}).\n")
-        sys.stdout.write(f"Serve it with: pagoda export {result['student']} --name NAME\n")
+        sys.stdout.write(
+            f"The student is in {result['saved']} ({result['supervision']['rows']} rows, loss {result['loss']:.4f}).\n"
+        )
+        sys.stdout.write(f"Serve it with: pagoda export {result['saved']} --name NAME\n")
     return 0

@@ -73,6 +73,12 @@ def tenant_of(request: Request) -> str:
     return _LOCAL if key is None else key.team
 
 
+def author_of(request: Request) -> str:
+    """Who acts, as records name them: the key's id."""
+    key = key_of(request)
+    return _LOCAL if key is None else key.id
+
+
 def models_of(request: Request) -> tuple[str, ...] | None:
     """Ids of the models that a request may name; ``None``: all."""
     key = key_of(request)

@@ -18,7 +18,7 @@ from pagoda.core.ports import Inference
 from pagoda.core.runs import Runs
 from pagoda.core.settings import Settings
 from pagoda.core.types import PRIORITIES, CacheUse, CacheWish, Call, Event, Started
-from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, models_of, need_of
+from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, models_of, need_of, tenant_of
 from pagoda.interface.learning import Learning
 from pagoda.interface.sse import ClientGone
 from pagoda.interface.turnstile import Gate
@@ -231,7 +231,7 @@ async def call_of(request: Request) -> Call:
     key, priority = key_of(request), _priority_of(request)
     return Call(
         request_id=request.state.request_id,
-        tenant="local" if key is None else key.team,
+        tenant=tenant_of(request),
         key_id=None if key is None else key.id,
         deadline=deadline,
         priority=priority if key is None else max(priority, key.priority),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
-import orjson
+from pydantic_core import from_json
 
 from pagoda.core.types import CallDelta, Delta, Event, Finish, FinishReason, Started, Usage
 from pagoda.interface.problems import anthropic_shape
@@ -48,7 +48,18 @@ def _block(kind: str, text: str = "") -> dict[str, Any]:
 
 
 def _call(id: str, name: str, arguments: str = "") -> dict[str, Any]:
-    return {"type": "tool_use", "id": id, "name": name, "input": orjson.loads(arguments or "{}")}
+    return {"type": "tool_use", "id": id, "name": name, "input": _complete_part(arguments)}
+
+
+def _complete_part(arguments: str) -> dict[str, Any]:
+    """The arguments of a call; of one that was cut off those before the cut, as Anthropic's client reads a stream."""
+    try:
+        given = from_json(arguments or "{}", allow_partial=True)
+    except (
+        ValueError
+    ):  # the door lets broken JSON through only where the answer was cut, and the stop reason tells that
+        return {}
+    return given if isinstance(given, dict) else {}
 
 
 def _envelope(model: str, warnings: tuple[str, ...]) -> dict[str, Any]:

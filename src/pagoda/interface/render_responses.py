@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence, Sized
 from contextlib import aclosing
 from typing import Any
 
@@ -116,22 +116,23 @@ def response_json(draft: Draft, answer: Answer) -> dict[str, Any]:
     """A whole answer."""
     draft.answered_by(Started(answer.model, answer.engine, answer.warnings))
     choice = answer.choices[0]
-    status = "incomplete" if choice.finish in _CUT else "completed"
     output = []
     if choice.reasoning:
+        part = draft.part("reasoning", choice.reasoning)
         output.append(
-            draft.item(
-                "reasoning",
-                status if not choice.text else "completed",
-                new_id("rs"),
-                [draft.part("reasoning", choice.reasoning)],
-            )
+            draft.item("reasoning", _status(choice.finish, choice.text or choice.calls), new_id("rs"), [part])
         )
     if choice.text or not choice.calls:
         part = draft.part("message", choice.text, choice.logprobs)
-        output.append(draft.item("message", status, new_id("msg"), [part]))
-    output += [draft.call("completed", new_id("fc"), call) for call in choice.calls]
+        output.append(draft.item("message", _status(choice.finish, choice.calls), new_id("msg"), [part]))
+    for after, call in enumerate(choice.calls, 1):
+        output.append(draft.call(_status(choice.finish, choice.calls[after:]), new_id("fc"), call))
     return draft.ended(choice.finish, output, answer.usage)
+
+
+def _status(reason: FinishReason, later: Sized = ()) -> str:
+    """An item's status: an answer that was cut was cut in its last one."""
+    return "incomplete" if reason in _CUT and not later else "completed"
 
 
 class ResponseWriter:
@@ -182,8 +183,9 @@ class ResponseWriter:
                 self._reason = reason
             case Usage():
                 if self._kind != "message" and not self._called:
+                    yield from self._close(_status(self._reason))
                     yield from self._open("message")
-                yield from self._close("incomplete" if self._reason in _CUT else "completed")
+                yield from self._close(_status(self._reason))
                 response = self._draft.ended(self._reason, self._output, event)
                 yield self._frame(f"response.{response['status']}", response=response)
 

@@ -40,6 +40,11 @@ class ClientGone(Exception):
     """Control signal: the client closed its connection; there is nobody to answer."""
 
 
+def streamed(description: str) -> dict[int | str, dict[str, Any]]:
+    """What a route declares that answers with server-sent events, if only with ``stream: true``."""
+    return {200: {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
+
 def frame(payload: Any) -> bytes:
     """A server-sent event with a JSON payload."""
     return b"data: " + orjson.dumps(payload) + b"\n\n"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pagoda.core.errors import Unavailable
-from pagoda.model.catalog.entry import ADAPTER_FILES, Adapter, Attached, ModelEntry
+from pagoda.model.catalog.adapters import adapter_version
+from pagoda.model.catalog.entry import Adapter, Attached, ModelEntry
 from pagoda.model.engines import engine_kind
 from pagoda.model.engines.contract import TakesAdapters
 
@@ -34,7 +35,8 @@ class Attachments:
         self._locate = locate
         self._bundles: dict[str, _Bundle] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._attaching = asyncio.Lock()
+        self._attaching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One for each base: what is written for another is nothing to wait for."""
         self._written = 0
 
     def whole(self, base: ModelEntry) -> ModelEntry:
@@ -52,12 +54,13 @@ class Attachments:
         kind, source = engine_kind(base.engine), adapter.source
         if not isinstance(kind, TakesAdapters) or not isinstance(source, Adapter):
             return base
-        async with self._attaching:
-            version = await asyncio.to_thread(_version, adapter.id, source.path)
-            whole = self.whole(base)
-            bundle = self._bundles.get(base.id) or _Bundle(base, whole)
-            if bundle.versions.get(adapter.id) == version:
-                return bundle.whole
+        version = await asyncio.to_thread(adapter_version, adapter.id, source.path)
+        if (known := self._known(base, adapter, version)) is not None:
+            return known
+        async with self._attaching[base.id]:
+            if (known := self._known(base, adapter, version)) is not None:
+                return known
+            bundle = self._bundles.get(base.id) or _Bundle(base, base)
             path = await asyncio.to_thread(self._locate, base)
             if path is None:
                 return base
@@ -74,20 +77,13 @@ class Attachments:
         if self._folder is not None:
             self._folder.cleanup()
 
+    def _known(self, base: ModelEntry, adapter: ModelEntry, version: tuple[str, int]) -> ModelEntry | None:
+        """The base with the adapter, if it has it as of then."""
+        whole, bundle = self.whole(base), self._bundles.get(base.id)
+        return whole if bundle is not None and bundle.versions.get(adapter.id) == version else None
+
     def _place(self) -> Path:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="pagoda-adapters-")
         self._written += 1
         return Path(self._folder.name) / f"adapter-{self._written}.gguf"
-
-
-def _version(name: str, path: str) -> tuple[str, int]:
-    """Tells an adapter from one that was trained again into the same folder."""
-    try:
-        return path, max((Path(path) / needed).stat().st_mtime_ns for needed in ADAPTER_FILES)
-    except OSError as error:
-        raise Unavailable(
-            f"The adapter {name} is not in {path} any more ({error.strerror}); bring it back or remove it.",
-            code="model_broken",
-            retryable=False,
-        ) from error

@@ -111,6 +111,7 @@ class ModelHost:
         reason = await self._process.wait()
         lost, self.engine = self.engine, None
         self.used = Footprint()
+        self.ends += 1
         self.restarts += 1
         if time.monotonic() - self._began > _STEADY_SECONDS:
             self._failures = 0

@@ -60,7 +60,8 @@ class EngineProcess:
             raise
         if not report:  # it has ended; a signal sent before asyncio has seen that would make its status 255
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._process.wait()), self._plan.stop_seconds)
+                async with asyncio.timeout(self._plan.stop_seconds):
+                    await self._process.wait()
         if "url" not in report:
             await self.stop()
             if code := report.get("code"):  # the engine knows the reason, and it is not a guess of ours
@@ -121,7 +122,8 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError):
                 send()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(process.wait()), self._plan.stop_seconds)
+                async with asyncio.timeout(self._plan.stop_seconds):
+                    await process.wait()
                 return
 
 

@@ -22,7 +22,7 @@ from pagoda.model.export import reading
 from pagoda.model.export.gguf_file import write_gguf
 from pagoda.model.export.parity import read_probes
 from tests.conftest import settings_in
-from tests.tiny_models import save_adapter, save_checkpoint
+from tests.tiny_models import make_model, make_tokenizer, save_adapter, save_checkpoint
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -57,6 +57,29 @@ def test_a_family_is_served_with_the_trainers_answers(family: str, settings: Set
     assert max(near) < 0.01
     entry = open_shelf(settings).catalog.resolve("tiny")
     assert (entry.engine, entry.task, entry.context) == ("llamacpp", "chat", 512)
+
+
+def test_stretched_positions_are_stretched_alike_where_it_is_served(settings: Settings, tmp_path: Path) -> None:
+    """Llama 3.1's way, which llama.cpp takes as a tensor."""
+    bands = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    rope = {"rope_type": "llama3", "rope_theta": 1000.0, "factor": 8.0, **bands}
+    make_model("llama", rope_parameters=rope).save_pretrained(tmp_path / "base")
+    make_tokenizer().save_pretrained(tmp_path / "base")
+
+    run = export(settings, tmp_path / "base")
+
+    assert run.status == "done", run.error
+    assert "rope_freqs.weight" in {tensor.name for tensor in gguf.GGUFReader(str(run.result["path"])).tensors}
+
+
+def test_an_export_that_was_killed_when_it_was_done_is_done_again(settings: Settings, tmp_path: Path) -> None:
+    run = export(settings, save_checkpoint(tmp_path / "base"))
+    assert run.result is not None
+    path = Path(str(run.result["path"]))
+    catalog = open_shelf(settings).catalog
+    assert exporting.register(catalog, path, "tiny") == catalog.resolve("tiny")
+    with pytest.raises(Conflict):
+        exporting.register(catalog, save_checkpoint(tmp_path / "other"), "tiny")
 
 
 def test_a_model_without_chat_template_is_proven_on_bare_texts(settings: Settings, tmp_path: Path) -> None:

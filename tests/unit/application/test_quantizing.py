@@ -16,6 +16,8 @@ from pagoda.core.runs import RunRegistry, Runs, execute
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.quantize import methods
+from pagoda.model.quantize.forms import FORMS, type_of
+from pagoda.model.quantize.measuring import Text, read_texts
 from tests.tiny_models import save_checkpoint
 
 WORDS = "the quick brown fox answers 42 questions about a red lamp and then one more"
@@ -60,6 +62,49 @@ def test_forms_lose_more_the_smaller_they_are_and_run_in_their_engines(
         assert (row["engine"], row["reloaded"], row["problem"]) == ("llamacpp", True, "")
         assert min(row["quality"]["reading"], row["quality"]["writing"]) > 0
     assert rows["bf16"]["engine"] == "torch"
+
+
+def test_gpt2_as_the_hub_has_it_is_quantised(settings: Settings, tmp_path: Path, texts: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    file = save_checkpoint(tmp_path / "base", "gpt2") / "model.safetensors"
+    tensors = {name.removeprefix("transformer."): values for name, values in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    row = quantise(settings, file.parent, ["F32"], texts)["by"]["F32"]
+    assert (row["problem"], row["quality"]["divergence"] < 1e-9) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("row", "parts"),
+    [
+        ({"text": "a red lamp"}, ("a red", "lamp", " ")),
+        ({"text": "今天天气很好。"}, ("今天天气", "很好", "")),
+        ({"context": "一句话的", "continuation": "结尾"}, ("一句话的", "结尾", "")),
+        ({"context": "", "continuation": "lamp"}, None),
+        ({"text": "好。"}, None),
+    ],
+)
+def test_the_last_word_of_a_text(row: dict[str, str], parts: tuple[str, str, str] | None, tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    if parts is None:
+        with pytest.raises(InvalidRequest, match="line 1 has neither"):
+            read_texts(path, 1)
+    else:
+        assert read_texts(path, 1) == [Text(*parts)]
+
+
+def test_a_form_is_named_as_it_is_written(settings: Settings, tmp_path: Path, texts: Path) -> None:
+    shelf, base = open_shelf(settings), save_checkpoint(tmp_path / "base")
+    plan = quantizing.plan_quantisation(shelf, str(base), ["BF16", "bf16", "q8_0", "FP16"], texts, 2)
+    assert plan.forms == ("BF16", "bf16", "Q8_0", "fp16"), "the first is GGUF's, the second torch's"
+
+
+def test_layers_are_kept_finer_as_in_llama_cpp() -> None:
+    form = FORMS["Q4_K_M"]
+    kinds = [type_of(form, f"blk.{layer}.attn_v.weight", (256, 256), 30, tied=True) for layer in range(30)]
+    finer = [layer for layer, kind in enumerate(kinds) if kind == form.finer]
+    assert finer == [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29]
 
 
 def test_dynamic_int8_passes_gpt2_by_and_the_report_says_so(settings: Settings, tmp_path: Path, texts: Path) -> None:

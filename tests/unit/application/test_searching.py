@@ -45,7 +45,7 @@ def searched(runs: Runs, wanted: Recipe, tmp_path: Path) -> tuple[dict[str, Any]
 
 
 def test_eight_trials_find_a_better_recipe_and_write_it_out(runs: Runs, tmp_path: Path) -> None:
-    result, folder = searched(runs, recipe(parallel=2), tmp_path)
+    result, folder = searched(runs, recipe(parallel=3), tmp_path)  # eight are no multiple of it
     trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     assert (result["trials"], len(trials)) == (8, 8)
     finished = {trial["number"]: trial["value"] for trial in trials if trial["state"] == "complete"}
@@ -54,6 +54,7 @@ def test_eight_trials_find_a_better_recipe_and_write_it_out(runs: Runs, tmp_path
     assert best.learning_rate == pytest.approx(result["chosen"]["learning_rate"])
     assert best.lora.rank == result["chosen"]["lora.rank"]
     assert best.search.space == {}
+    assert best.seed == 2, "of the search, so that the training can be done again"
     assert (folder / "history.png").stat().st_size > 5000
     assert (folder / "importance.png").stat().st_size > 5000
     assert sum(result["importance"].values()) == pytest.approx(1, abs=0.01)
@@ -96,12 +97,22 @@ def test_a_search_whose_trials_all_fail_says_why(runs: Runs, tmp_path: Path) -> 
         ({"learning_rate": {"low": 1}}, "give low and high, or choices"),
         ({"learning_rate": {"low": 2, "high": 1}}, "low must be below high"),
         ({"lora.rank": {"choices": [0, 4]}}, "lora.rank"),
+        ({"lora.rank": {"choices": [4, 8, 0]}}, "lora.rank"),
+        ({"lora.dropout": {"low": 0.1, "high": 1.5}}, "lora.dropout"),
+        ({"lora.dropout": {"low": 0, "high": 0.5, "log": True}}, "low must be above 0"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused(space: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_space(recipe(space=space))
     assert said in caught.value.message
+
+
+def test_what_is_not_measured_cannot_be_searched_for_or_kept_by() -> None:
+    with pytest.raises(InvalidRequest, match="accuracy, which is not measured; of generation there are eval_loss"):
+        check_space(recipe(objective="accuracy"))
+    with pytest.raises(InvalidRequest, match="best_by is eval_exact, which is not measured; of classification"):
+        recipe_from({"model": "m", "data": {"train": "x"}, "task": "classification", "best_by": "eval_exact"})
 
 
 def test_a_search_without_data_to_judge_by_is_refused() -> None:

@@ -45,6 +45,22 @@ def test_check_reports_and_exits_with_1_where_rows_are_wrong(rows: Path, capsys:
     assert main(["data", "check", str(rows), "--form", "text"]) == 1
 
 
+def test_leaks_are_looked_for_in_the_columns_of_the_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"question": f"Where is parcel {n * 7919}?", "answer": "Here."} for n in range(4)]
+    for name, part in (("train", rows[:3]), ("test", rows[2:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in part), encoding="utf-8")
+    asked = ["data", "check", "train.jsonl", "--columns", "prompt=question,completion=answer", "--json"]
+    assert main([*asked, "--against", "test.jsonl"]) == 1
+    assert json.loads(capsys.readouterr().out)["reasons"] == {"leak": 1}
+    with (tmp_path / "test.jsonl").open("a") as file:
+        file.write("no json\n")
+    assert main([*asked, "--against", "test.jsonl"]) == 1
+    assert "1 of 3 rows of test.jsonl cannot be read" in capsys.readouterr().err
+    (tmp_path / "test.jsonl").write_text("no json\n")
+    assert main([*asked, "--against", "test.jsonl"]) == 2
+    assert "test.jsonl has no rows that can be used" in capsys.readouterr().err
+
+
 def test_filter_and_dedup_write_both_parts(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "filter", str(rows), "--out", "good.jsonl", "--removed", "bad.jsonl"]) == 0
     assert "12 rows stay, in good.jsonl; 3 removed" in capsys.readouterr().out

@@ -168,3 +168,13 @@ def test_metrics_that_are_garbage_are_left_out(tmp_path: Path) -> None:
     write_points(path, [(1, 1, math.nan), (1, 2, 4.0), (1, 3, 2.0), (1, 4, math.inf)])
     assert summarize(read_metrics(path)) == {"loss": Summary(math.inf, 2.0, math.inf)}
     assert read_metrics(tmp_path / "missing.jsonl") == []
+
+
+def test_all_lines_come_back_of_however_long_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert files.read_all_lines(path) == []
+    values = [{"row": number, "text": "x" * 1000} for number in range(3000)]  # more than is read at once
+    path.write_text("".join(json.dumps(each) + "\n" for each in values) + '{"row": 30', encoding="utf-8")
+    assert files.read_all_lines(path) == values
+    assert files.resume_lines(path) == values
+    assert path.read_text(encoding="utf-8").endswith("}\n"), "the torn line is cut off"

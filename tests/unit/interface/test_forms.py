@@ -276,8 +276,11 @@ async def test_every_end_of_a_response_has_usage(service: Service) -> None:
     assert whole["incomplete_details"] == {"reason": "max_output_tokens"}
     failed = (await events(service, "/v1/responses", ends["response.failed"]))[-1]["response"]
     assert failed["error"]["code"] == "server_error"
-    _, thinking = await service.post("/v1/responses", {"input": "endless", "max_output_tokens": 3})
-    assert [item["status"] for item in thinking["output"]] == ["incomplete", "incomplete"]
+    endless = {"input": "endless", "max_output_tokens": 3}
+    _, whole = await service.post("/v1/responses", endless)
+    streamed = (await events(service, "/v1/responses", endless))[-1]["response"]
+    for thinking in (whole, streamed):
+        assert [item["status"] for item in thinking["output"]] == ["incomplete", "incomplete"]
 
 
 async def test_a_response_keeps_its_schema(service: Service) -> None:

@@ -24,6 +24,7 @@ WEATHER = {
 }
 CLOCK = {"name": "clock", "description": "The time now."}
 TOOLS = [{"type": "function", "function": WEATHER}, {"type": "function", "function": CLOCK}]
+TWICE = '{"days": 2, "city": "Oslo"}'
 OSLO = '{"name":"get_weather","arguments":{"city":"Oslo"}}'
 
 
@@ -63,6 +64,13 @@ MODELS = (
                 {"contains": "unknown", "calls": [{"name": "get_whether", "arguments": "{}"}]},
                 {"contains": "torn", "calls": [{"name": "get_weather", "arguments": '{"city"'}]},
                 {"contains": "plain", "text": "No call."},
+                {
+                    "contains": "twice",
+                    "calls": [
+                        {"name": "clock", "arguments": "{}"},
+                        {"name": "get_weather", "arguments": TWICE},
+                    ],
+                },
             ],
         ),
         tools="native",
@@ -205,6 +213,53 @@ async def test_an_engine_that_takes_tools_gets_them_and_its_calls_are_checked(se
     status, problem = await service.chat("plain", model="native", tools=TOOLS, tool_choice="required")
     assert status == 502
     assert "called no tool" in problem["error"]["message"]
+
+
+CUT = {"model": "native", "max_tokens": 4}
+"""The last call of ``twice`` is cut off in its city: one token is of the first call, and three are of the second."""
+
+
+async def test_a_chat_whose_call_is_cut_off_says_so(service: Service) -> None:
+    _, answer = await service.chat("twice", tools=TOOLS, **CUT)
+    choice = answer["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert [call["function"]["arguments"] for call in choice["message"]["tool_calls"]] == ["{}", '{"days": 2, "city":']
+
+
+@pytest.mark.parametrize(("tokens", "given"), [(4, {"days": 2}), (2, {}), (1, {})])
+async def test_a_message_whose_call_is_cut_off_ends_at_max_tokens(
+    service: Service, tokens: int, given: dict[str, Any]
+) -> None:
+    tools = [
+        {"name": each["name"], "input_schema": each.get("parameters", {"type": "object"})} for each in (WEATHER, CLOCK)
+    ]
+    body = {**CUT, "max_tokens": tokens, "messages": [{"role": "user", "content": "twice"}], "tools": tools}
+    status, answer = await service.post("/v1/messages", body)
+    assert status == 200, answer
+    assert answer["stop_reason"] == "max_tokens"
+    assert [(block["name"], block["input"]) for block in answer["content"]] == [("clock", {}), ("get_weather", given)]
+
+    frames = await service.stream("/v1/messages", body)
+    (ending,) = [frame["delta"] for frame in frames if frame["type"] == "message_delta"]
+    assert ending["stop_reason"] == "max_tokens"
+    blocks = [frame["content_block"]["name"] for frame in frames if frame["type"] == "content_block_start"]
+    assert blocks == ["clock", "get_weather"]
+    assert sum(frame["type"] == "content_block_stop" for frame in frames) == 2
+    parts = [frame["delta"]["partial_json"] for frame in frames if frame["type"] == "content_block_delta"]
+    assert "".join(parts) == "{}" + " ".join(TWICE.split()[: tokens - 1])
+
+
+async def test_a_response_whose_call_is_cut_off_is_incomplete(service: Service) -> None:
+    tools = [{"type": "function", **each} for each in (WEATHER, CLOCK)]
+    body = {"model": "native", "max_output_tokens": 4, "input": "twice", "tools": tools}
+    status, answer = await service.post("/v1/responses", body)
+    assert status == 200, answer
+    frames = await service.stream("/v1/responses", body)
+    assert frames[-1]["type"] == "response.incomplete"
+    for told in (answer, frames[-1]["response"]):
+        assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+        items = [(item["name"], item["arguments"], item["status"]) for item in told["output"]]
+        assert items == [("clock", "{}", "completed"), ("get_weather", '{"days": 2, "city":', "incomplete")]
 
 
 async def test_a_chinese_request_is_told_of_tools_in_chinese(service: Service) -> None:

@@ -110,6 +110,8 @@ async def test_a_chat_answer_says_how_sure_it_is_when_asked(service: Service) ->
     for more in ({"stream": True}, {"n": 2}):
         status, refused = await service.chat("When?", trust=True, **more)
         assert (status, "trust looks at one whole answer" in refused["error"]["message"]) == (400, True)
+    status, refused = await service.chat("When?", trust="yes")
+    assert (status, refused["error"]["param"]) == (400, "trust")
 
 
 async def test_an_answer_from_a_collection_says_how_sure_it_is_when_asked(service: Service) -> None:

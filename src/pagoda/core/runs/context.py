@@ -11,6 +11,7 @@ from typing import SupportsFloat
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.runs import files
 from pagoda.core.runs.directory import RunDirectory
+from pagoda.core.runs.lines import event_line, metric_line
 from pagoda.core.runs.record import Run, check_config, now
 from pagoda.core.settings import Settings
 from pagoda.core.types import Json
@@ -106,10 +107,8 @@ class RunContext:
 
     def metric(self, step: int, **values: SupportsFloat) -> None:
         """Record numbers at a step. After a resumption, steps recorded again replace those of the attempt before."""
-        numbers = {name: files.encode_number(float(value)) for name, value in values.items()}
-        line = {"step": step, "time": now().isoformat(), "attempt": self.attempt, "values": numbers}
         with self._lock:
-            files.append_line(self._files.metrics, line)
+            files.append_line(self._files.metrics, metric_line(step, values, self.attempt))
 
     def event(self, kind: str, **data: Json) -> None:
         """Record that something happened, for those who watch."""
@@ -145,7 +144,7 @@ class RunContext:
 def append_event(directory: RunDirectory, kind: str, data: Json, lock: threading.Lock) -> None:
     """Add one line to ``events.jsonl``."""
     with lock:
-        files.append_line(directory.events, {"time": now().isoformat(), "type": kind, "data": data})
+        files.append_line(directory.events, event_line(kind, data))
 
 
 def append_log(directory: RunDirectory, text: str) -> None:

@@ -110,6 +110,24 @@ def read_lines(path: Path, offset: int) -> tuple[list[Json], int]:
     return values, offset + end
 
 
+def read_all_lines(path: Path) -> list[Json]:
+    """All complete lines of ``path``; none where there is no file."""
+    found: list[Json] = []
+    place = 0
+    while True:
+        lines, following = read_lines(path, place)
+        if following == place:
+            return found
+        found += lines
+        place = following
+
+
+def resume_lines(path: Path) -> list[Json]:
+    """The lines that an earlier attempt left in a file that is appended to, made ready to be: a torn one is cut off."""
+    cut_torn_line(path)
+    return read_all_lines(path)
+
+
 def encode_number(value: float) -> float | str:
     """A number for JSON, which has no NaN and no infinity: a loss that diverged must still be seen."""
     if math.isfinite(value):

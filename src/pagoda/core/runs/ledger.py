@@ -117,6 +117,20 @@ class Runs:
         """Execute a run again, in its directory, after it failed, was cancelled or lost its process; or at last."""
         return self._launch(run_id, resume=True)
 
+    def begin(self, kind: str, config: Mapping[str, Json], *, seed: int | None = None) -> tuple[Run, str | None]:
+        """The run of a config, executed: the one that did not end, or a new one; and from where to watch it."""
+        before = next((run for run in self.find(kind=kind) if run.config == config and run.status != "done"), None)
+        if before is None:
+            return self.start(self.create(kind, config, seed=seed).id), None
+        return self.go_on(before)
+
+    def go_on(self, run: Run) -> tuple[Run, str | None]:
+        """A run that did not end: as it is while it is being executed, else resumed; and from where to watch it."""
+        if run.status in ("created", "running") and run.process is not None:
+            return run, None
+        place = self.place_now(run.id)
+        return self.resume(run.id), place
+
     def cancel(self, run_id: str, *, at_once: bool = False) -> Run:
         """Ask the run to stop; it does so at its next step, and is ended after a grace. Does not wait for it.
 

@@ -34,14 +34,8 @@ class Summary:
 
 def read_metrics(path: Path) -> list[Point]:
     """All points of the ``metrics.jsonl`` at ``path`` that count, in the order of recording."""
-    points: list[Point] = []
-    offset = 0
-    while True:
-        lines, following = files.read_lines(path, offset)
-        points += [point for line in lines if (point := parse_point(line)) is not None]
-        if following == offset:
-            return _without_repeated(points)
-        offset = following
+    lines = files.read_all_lines(path)
+    return _without_repeated([point for line in lines if (point := parse_point(line)) is not None])
 
 
 def parse_point(line: Json) -> Point | None:

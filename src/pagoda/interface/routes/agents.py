@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from pagoda.core.errors import Forbidden
 from pagoda.core.types import Call, new_id
-from pagoda.interface.access import key_of, models_of, needs
+from pagoda.interface.access import author_of, models_of, needs, tenant_of
 from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
 from pagoda.interface.schemas.agents import (
     AgentRequest,
@@ -24,7 +24,7 @@ from pagoda.interface.schemas.agents import (
     ToolList,
 )
 from pagoda.interface.schemas.shared import ErrorAnswer
-from pagoda.interface.sse import EventStream, typed_frame
+from pagoda.interface.sse import EventStream, streamed, typed_frame
 
 if TYPE_CHECKING:
     from pagoda.logic.agents.desk import Agents
@@ -35,12 +35,7 @@ router = APIRouter(route_class=Route, prefix="/api/v1", tags=["Agents"])
 Stage = Annotated[Backstage, Depends(backstage)]
 TheCall = Annotated[Call, Depends(call_of)]
 RunId = Annotated[str, Path(min_length=1, max_length=96)]
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The run; with `stream: true` what happens in it, as typed server-sent events.",
-        "content": {"text/event-stream": {}},
-    }
-}
+_STREAM = streamed("The run; with `stream: true` what happens in it, as typed server-sent events.")
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "There is no such run."}}
 _STATE: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorAnswer, "description": "Not in the run's present state."}
@@ -76,7 +71,7 @@ async def run_agent(body: AgentRequest, request: Request, stage: Stage, call: Th
 @needs("inference")
 async def list_agents(request: Request, stage: Stage, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
     """The team's runs, newest first."""
-    runs = await (await stage.desk.agents()).find(tenant=_tenant(request), limit=limit)
+    runs = await (await stage.desk.agents()).find(tenant=tenant_of(request), limit=limit)
     return json_response({"object": "list", "data": [run.to_json() for run in runs]})
 
 
@@ -85,7 +80,7 @@ async def list_agents(request: Request, stage: Stage, limit: Annotated[int, Quer
 async def show_agent(run_id: RunId, request: Request, stage: Stage) -> Response:
     """A run with all that happened in it so far."""
     agents = await stage.desk.agents()
-    tenant = _tenant(request)
+    tenant = tenant_of(request)
     run = await agents.get(run_id, tenant=tenant)
     events = [event async for event in agents.events(run_id, tenant=tenant, follow=False)]
     return json_response(run.to_json() | {"events": events})
@@ -94,14 +89,14 @@ async def show_agent(run_id: RunId, request: Request, stage: Stage) -> Response:
 @router.get(
     "/agents/runs/{run_id}/events",
     response_class=Response,
-    responses=_MISSING | {200: {"description": "Events.", "content": {"text/event-stream": {}}}},
+    responses=_MISSING | streamed("Events."),
     summary="Follow an agent's run",
 )
 @needs("inference")
 async def follow_agent(run_id: RunId, request: Request, stage: Stage) -> Response:
     """Everything that happened in a run, again in the same words, and what happens until it ends or waits."""
     agents = await stage.desk.agents()
-    await agents.get(run_id, tenant=_tenant(request))
+    await agents.get(run_id, tenant=tenant_of(request))
     return _stream(agents, run_id, request, stage)
 
 
@@ -115,7 +110,7 @@ async def follow_agent(run_id: RunId, request: Request, stage: Stage) -> Respons
 async def resume_agent(run_id: RunId, request: Request, stage: Stage, call: TheCall, stream: bool = True) -> Response:
     """Go on with a run that was interrupted, or whose waiting calls were decided."""
     agents = await stage.desk.agents()
-    await agents.resume(run_id, _lasting(call), tenant=_tenant(request))
+    await agents.resume(run_id, _lasting(call), tenant=tenant_of(request))
     return await _told(agents, run_id, request, stage, stream=stream)
 
 
@@ -128,8 +123,8 @@ async def resume_agent(run_id: RunId, request: Request, stage: Stage, call: TheC
 @needs("inference")
 async def decide_agent(body: DecisionRequest, run_id: RunId, request: Request, stage: Stage, call: TheCall) -> Response:
     """Approve or refuse calls that wait; the run goes on unless further ones wait."""
-    agents, tenant, key = await stage.desk.agents(), _tenant(request), key_of(request)
-    decided: dict[str, Any] = {"approve": body.approve, "by": "local" if key is None else key.id}
+    agents, tenant = await stage.desk.agents(), tenant_of(request)
+    decided: dict[str, Any] = {"approve": body.approve, "by": author_of(request)}
     await agents.decide(run_id, body.step, reason=body.reason, tenant=tenant, **decided)
     if not await agents.waits(run_id):
         await agents.resume(run_id, _lasting(call), tenant=tenant)
@@ -145,7 +140,7 @@ async def decide_agent(body: DecisionRequest, run_id: RunId, request: Request, s
 @needs("inference")
 async def cancel_agent(run_id: RunId, request: Request, stage: Stage) -> Response:
     """Stop a run for good, with the tool that it is calling."""
-    run = await (await stage.desk.agents()).cancel(run_id, tenant=_tenant(request))
+    run = await (await stage.desk.agents()).cancel(run_id, tenant=tenant_of(request))
     return json_response(run.to_json())
 
 
@@ -169,7 +164,7 @@ async def call_tool(
     tool = (await stage.desk.agents()).tools.get(name)
     if tool.needs_approval and not body.approve:
         raise Forbidden(f"{name} needs approval; send approve: true if it is to be done.", param="approve")
-    outcome = await perform(tool, body.arguments, Occasion(tenant=call.tenant, key=new_id("byhand")))
+    outcome = await perform(tool, body.arguments, Occasion(call=call, key=new_id("byhand")))
     return json_response({"result": outcome.result, "error": outcome.error})
 
 
@@ -177,12 +172,12 @@ async def _told(agents: Agents, run_id: str, request: Request, stage: Stage, *, 
     """The run as a stream of what happens, or whole when it rests."""
     if stream:
         return _stream(agents, run_id, request, stage)
-    run: AgentRun = await agents.wait(run_id, tenant=_tenant(request))
+    run: AgentRun = await agents.wait(run_id, tenant=tenant_of(request))
     return json_response(run.to_json())
 
 
 def _stream(agents: Agents, run_id: str, request: Request, stage: Backstage) -> EventStream:
-    events = agents.events(run_id, tenant=_tenant(request))
+    events = agents.events(run_id, tenant=tenant_of(request))
     return EventStream(_frames(events), stage.settings.server.keepalive_seconds, {"X-Agent-Run": run_id})
 
 
@@ -195,8 +190,3 @@ async def _frames(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]
 def _lasting(call: Call) -> Call:
     """The call of a run, which may last longer than a request."""
     return replace(call, deadline=None)
-
-
-def _tenant(request: Request) -> str:
-    key = key_of(request)
-    return "local" if key is None else key.team

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -23,19 +23,14 @@ from pagoda.interface.context import (
 from pagoda.interface.prompted import PROMPT_HEADER, with_prompt
 from pagoda.interface.render import ChunkWriter, chat_json, output_of, reasoning_of, sampling_of, stops_of
 from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
-from pagoda.interface.sse import EventStream, while_connected
+from pagoda.interface.sse import EventStream, streamed, while_connected
 from pagoda.logic.inference.answer import collect
 from pagoda.logic.quality.rules import last_words
 from pagoda.logic.trust.subject import Subject
 
 router = APIRouter(route_class=Route, tags=["OpenAI"])
 
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer; with `stream: true` as server-sent events that end with `[DONE]`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
-}
+STREAM = streamed("The answer; with `stream: true` as server-sent events that end with `[DONE]`.")
 
 
 @router.post("/v1/chat/completions", response_model=ChatAnswer, responses=STREAM, summary="Answer a conversation")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from pagoda.core.errors import InvalidRequest
-from pagoda.interface.access import key_of, needs, tenant_of
+from pagoda.interface.access import author_of, needs, tenant_of
 from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.schemas.feedback import FeedbackAnswer, FeedbackList, FeedbackRequest
 from pagoda.interface.schemas.shared import ErrorAnswer
@@ -50,8 +50,7 @@ async def give_feedback(body: FeedbackRequest, request: Request, stage: Stage) -
         messages=None if body.messages is None else [message.plain() for message in body.messages],
         answer=body.answer,
     )
-    team, key = tenant_of(request), key_of(request)
-    author = body.user or ("local" if key is None else key.id)
+    team, author = tenant_of(request), body.user or author_of(request)
     given = await stage.learning.feedback.give(team, author, about, saying, replace=body.replace)
     review = await stage.learning.complaints.follow(team, given.record)
     return json_response(

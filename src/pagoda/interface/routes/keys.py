@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from pagoda.interface.access import Access, key_of, needs
+from pagoda.interface.access import Access, author_of, needs
 from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.schemas.keys import AuditList, IssuedKey, KeyList, KeyObject, KeyRequest, RotateRequest
 from pagoda.interface.schemas.shared import ErrorAnswer
@@ -109,5 +109,4 @@ def _actor(request: Request) -> Actor:
     from pagoda.service.keys.book import Actor  # noqa: PLC0415  (it brings the database)
 
     access: Access = request.app.state.access
-    key = key_of(request)
-    return Actor("local" if key is None else key.id, access.address(request))
+    return Actor(author_of(request), access.address(request))

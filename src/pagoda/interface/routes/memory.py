@@ -15,14 +15,14 @@ from pagoda.interface.access import needs
 from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.schemas.memory import LoadRequest, MemoryAnswer, ModelStep, UnloadRequest
 from pagoda.interface.schemas.shared import ErrorAnswer
-from pagoda.interface.sse import EventStream, frame, while_connected
+from pagoda.interface.sse import EventStream, frame, streamed, while_connected
 from pagoda.service.lifecycle import Order, Step
 
 router = APIRouter(route_class=Route, prefix="/api/v1/models", tags=["Models"])
 
 Stage = Annotated[Backstage, Depends(backstage)]
 _Responses: TypeAlias = dict[int | str, dict[str, Any]]
-_EVENTS: _Responses = {200: {"description": "Steps.", "content": {"text/event-stream": {}}}}
+_EVENTS = streamed("Steps.")
 _MISSING: _Responses = {404: {"model": ErrorAnswer, "description": "There is no such model."}}
 _ABSENT: _Responses = {409: {"model": ErrorAnswer, "description": "The model's files are not here."}}
 _ELSEWHERE: _Responses = {409: {"model": ErrorAnswer, "description": "Another process owns the engines."}}

@@ -28,7 +28,7 @@ from pagoda.interface.schemas.messages import (
     MessagesProblem,
     MessagesRequest,
 )
-from pagoda.interface.sse import EventStream, while_connected
+from pagoda.interface.sse import EventStream, streamed, while_connected
 from pagoda.logic.inference.answer import collect
 
 router = APIRouter(route_class=Route, tags=["Anthropic"])
@@ -36,12 +36,7 @@ router = APIRouter(route_class=Route, tags=["Anthropic"])
 Stage = Annotated[Backstage, Depends(backstage)]
 TheCall = Annotated[Call, Depends(call_of)]
 
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer; with `stream: true` as typed server-sent events that end with `message_stop`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
-}
+_STREAM = streamed("The answer; with `stream: true` as typed server-sent events that end with `message_stop`.")
 _PROBLEM: dict[int | str, dict[str, Any]] = {
     400: {"model": MessagesProblem, "description": "The request is malformed or asks for what cannot be done."}
 }

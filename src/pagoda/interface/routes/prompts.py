@@ -14,7 +14,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from pagoda.core.types import Call
-from pagoda.interface.access import key_of, models_of, needs, tenant_of
+from pagoda.interface.access import author_of, models_of, needs, tenant_of
 from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
 from pagoda.interface.prompted import PROMPT_HEADER
 from pagoda.interface.schemas.prompts import (
@@ -221,5 +221,4 @@ def _headers(version: PromptVersion) -> dict[str, str]:
 def _author(request: Request, note: str) -> Author:
     from pagoda.logic.prompts.book import Author  # noqa: PLC0415  (it brings the database)
 
-    key = key_of(request)
-    return Author(tenant_of(request), "local" if key is None else key.id, note)
+    return Author(tenant_of(request), author_of(request), note)

@@ -34,7 +34,7 @@ from pagoda.interface.schemas.rag import (
     Tagging,
 )
 from pagoda.interface.schemas.shared import ErrorAnswer
-from pagoda.interface.sse import EventStream, typed_frame, while_connected
+from pagoda.interface.sse import EventStream, streamed, typed_frame, while_connected
 from pagoda.logic.retrieval.question import Question
 
 if TYPE_CHECKING:
@@ -49,12 +49,7 @@ Name = Annotated[str, Path(min_length=1, max_length=100)]
 DocumentId = Annotated[str, Path(min_length=1, max_length=64)]
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "There is no such thing."}}
 _OTHER: dict[int | str, dict[str, Any]] = {409: {"model": ErrorAnswer, "description": "It is kept in another way."}}
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer; with `stream: true` typed server-sent events: `sources`, `piece`s, `answer`.",
-        "content": {"text/event-stream": {}},
-    }
-}
+_STREAM = streamed("The answer; with `stream: true` typed server-sent events: `sources`, `piece`s, `answer`.")
 
 
 @router.get("/collections", response_model=CollectionList, summary="List collections")

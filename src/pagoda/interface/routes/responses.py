@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -23,17 +23,12 @@ from pagoda.interface.context import (
 from pagoda.interface.render import reasoning_of
 from pagoda.interface.render_responses import Draft, ResponseWriter, response_json
 from pagoda.interface.schemas.responses import ResponsesAnswer, ResponsesRequest
-from pagoda.interface.sse import EventStream, while_connected
+from pagoda.interface.sse import EventStream, streamed, while_connected
 from pagoda.logic.inference.answer import collect
 
 router = APIRouter(route_class=Route, tags=["OpenAI"])
 
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer; with `stream: true` as typed server-sent events, the last of which has the usage.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
-}
+_STREAM = streamed("The answer; with `stream: true` as typed server-sent events, the last of which has the usage.")
 
 
 @router.post(

@@ -16,7 +16,7 @@ from pagoda.interface.access import needs
 from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.schemas.runs import RunList, RunObject
 from pagoda.interface.schemas.shared import ErrorAnswer
-from pagoda.interface.sse import EventStream
+from pagoda.interface.sse import EventStream, streamed
 
 router = APIRouter(route_class=Route, prefix="/api/v1/runs", tags=["Runs"])
 
@@ -55,7 +55,7 @@ async def cancel_run(run_id: str, stage: Stage) -> Response:
 @router.get(
     "/{run_id}/events",
     response_class=Response,
-    responses=_MISSING | {200: {"description": "Events.", "content": {"text/event-stream": {}}}},
+    responses=_MISSING | streamed("Events."),
     summary="Follow a run",
 )
 @needs("operate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, StrictBool, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from pagoda.core.types import ToolMode, Toolset, ToolSpec
@@ -145,7 +145,7 @@ class ChatRequest(SamplingFields):
         None, min_length=1, max_length=128, description="The older form of tools."
     )
     function_call: Literal["auto", "none"] | NamedFunction | None = None
-    trust: bool = Field(
+    trust: StrictBool = Field(
         False, description="Extension: say how sure the answer is; not while streaming, and of one answer."
     )
     store: Literal[False] | None = Field(None, description="Answers are not stored.")

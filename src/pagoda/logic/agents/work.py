@@ -112,9 +112,8 @@ class Work:
     async def _asked(self, rounds: Sequence[Round], *, final: bool, place: int) -> Move:
         for squeeze in range(SQUEEZES):
             request = self._strategy.request(rounds, final=final, squeeze=squeeze)
-            part = replace(self._call, request_id=f"{self._call.request_id}.{place}", parent=self._call.parent)
             try:
-                answer: Answer = await collect(self._inference, request, part)
+                answer: Answer = await collect(self._inference, request, self._call_of(place))
                 return self._strategy.read(answer, final=final)
             except ContextTooLong:
                 if squeeze == SQUEEZES - 1:
@@ -179,6 +178,10 @@ class Work:
     def _language(self) -> Language:
         return language_of([{"role": "user", "content": self._plan.task}])
 
+    def _call_of(self, place: int) -> Call:
+        """The call of a step: a request of its own, within the bounds of whoever began or resumed the run."""
+        return replace(self._call, request_id=f"{self._call.request_id}.{place}")
+
     # -- calls of tools -----------------------------------------------------------------------------------------------
 
     async def _make(self, steps: Sequence[Step]) -> None:
@@ -206,7 +209,7 @@ class Work:
             step.state, step.begun = "begun", now()
             await self._write(step)
         try:
-            outcome = await perform(tool, step.input["arguments"], Occasion(tenant=self._call.tenant, key=key))
+            outcome = await perform(tool, step.input["arguments"], Occasion(call=self._call_of(step.place), key=key))
         except asyncio.CancelledError:
             if not tool.repeatable and tool.receipt is None:
                 await asyncio.shield(self._report(step, "the run was stopped while the call was being made"))

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
-from pagoda.core.errors import InvalidRequest
+from pagoda.core.errors import Conflict, InvalidRequest
 from pagoda.core.types import Json
 from pagoda.logic.evaluation.score import Case
 
@@ -67,6 +67,12 @@ def digest_of(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def check_digest(path: str, digest: str) -> None:
+    """Raise ``Conflict`` where a run would go on with another file than it began with."""
+    if digest_of(path) != digest:
+        raise Conflict(f"{path} is not what it was when this run began; begin a new one.")
 
 
 def _text(path: Path, encoding: str) -> str:

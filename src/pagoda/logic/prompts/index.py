@@ -49,7 +49,8 @@ class PromptIndex:
         """Learn what prompts there are, unless the database is slow, and follow their changes from now on."""
         self._task = asyncio.create_task(self._follow())
         try:
-            await asyncio.wait_for(self._looked.wait(), _PATIENCE_SECONDS)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._looked.wait()
         except TimeoutError:
             logger.warning("prompts are not read yet, since the database does not answer")
 

@@ -1,7 +1,7 @@
 """Tools over what a team keeps in Pagoda: its collections searched and asked, its prompts run.
 
-They see the documents that no key limits. What they need is opened by their first call. Not here: passages of a folder
-or of the web by words alone (``searching``).
+They see the documents that no key limits, and ask models for whoever calls them, within that key's limits. What they
+need is opened by their first call. Not here: passages of a folder or of the web by words alone (``searching``).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def knowledge_tools(opened: Callable[[], Awaitable[Knowledge]]) -> list[Tool]:
             limit: How many passages at most.
         """
         found = await (await opened()).searcher.search(
-            collection, question, _call(occasion), limit=limit, refinement=_UNLIMITED
+            collection, question, occasion.call, limit=limit, refinement=_UNLIMITED
         )
         return [_told(hit.to_json()) for hit in found]
 
@@ -71,7 +71,7 @@ def knowledge_tools(opened: Callable[[], Awaitable[Knowledge]]) -> list[Tool]:
             question: The question.
             method: quote gives the nearest sentences word for word; auto asks a model.
         """
-        call = _call(occasion)
+        call = occasion.call
         asked = Question(text=question, collection=collection, method=method, refinement=_UNLIMITED)
         answer = await (await (await opened()).answerer(call)).answer(asked, call)
         citations = [_told(citation.to_json()) | {"number": citation.number} for citation in answer.citations]
@@ -84,7 +84,7 @@ def knowledge_tools(opened: Callable[[], Awaitable[Knowledge]]) -> list[Tool]:
             name: The prompt's name, with @ and a version or label if not the live one.
             variables: The texts of its variables by name.
         """
-        knowledge, call = await opened(), _call(occasion)
+        knowledge, call = await opened(), occasion.call
         version = await knowledge.prompts.resolve(reference_from(name), call)
         use = Use(version=version, values=dict(variables), model=knowledge.model)
         composed = await Composer(knowledge.door, knowledge.embedding_model).compose(use, call)
@@ -93,10 +93,6 @@ def knowledge_tools(opened: Callable[[], Awaitable[Knowledge]]) -> list[Tool]:
 
     harmless: dict[str, Any] = {"read_only": True, "idempotent": True, "seconds": _SECONDS}
     return [tool_from(function, **harmless) for function in (search_collection, ask_collection, run_prompt)]
-
-
-def _call(occasion: Occasion) -> Call:
-    return Call(tenant=occasion.tenant)
 
 
 def _told(passage: dict[str, Any]) -> dict[str, Any]:

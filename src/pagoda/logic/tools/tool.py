@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pagoda.core.types import Json, ToolSpec
+from pagoda.core.types import Call, Json, ToolSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occasion:
     """For whom and on what occasion a tool is called."""
 
-    tenant: str = "local"
+    call: Call = field(default_factory=Call)
+    """Who asks, and within which bounds: a tool that asks a model does so by it, so that the key's limits hold."""
     key: str = ""
     """The same for every attempt at one call: a tool that hands it on lets the other side recognise a repetition."""
 

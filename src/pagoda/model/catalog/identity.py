@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from pagoda.model.catalog.entry import Derived, HubFiles, LocalPath, ModelEntry, Pool
+from pagoda.model.catalog.entry import ADAPTER_FILES, Adapter, Derived, HubFiles, LocalPath, ModelEntry, Pool
 from pagoda.model.catalog.record import RECORD_NAME, read_record
 from pagoda.model.catalog.store import ModelStore
 
@@ -32,7 +32,7 @@ _SILENT = {
 class ModelIdentities:
     """Digests of models, with the records of their files read again only when those change.
 
-    ``find`` gives the entry of a pool's member.
+    ``find`` gives the entry of a pool's member and of an adapter's base.
     """
 
     def __init__(self, store: ModelStore, find: Callable[[str], ModelEntry]) -> None:
@@ -47,6 +47,8 @@ class ModelIdentities:
         files: list[list[Any]] | None = []
         if isinstance(source, LocalPath):
             files = _stats(Path(source.path))
+        elif isinstance(source, Adapter):
+            files = self._adapted(source)
         elif isinstance(source, Pool):
             files = self._members(source)
         elif isinstance(source, HubFiles | Derived):
@@ -63,6 +65,14 @@ class ModelIdentities:
         digest = hashlib.blake2b(orjson.dumps(parts, default=_plain, option=_OPTIONS), digest_size=16).digest()
         self._digests[model.id] = (model, files, digest)
         return digest
+
+    def _adapted(self, source: Adapter) -> list[list[Any]] | None:
+        """An adapter's files, and what its base is."""
+        base = self.of(self._find(source.base))
+        own = [_stats(Path(source.path) / name) for name in ADAPTER_FILES]
+        if base is None or None in own:
+            return None
+        return [[source.base, base.hex()], *(each for found in own if found is not None for each in found)]
 
     def _members(self, source: Pool) -> list[list[Any]] | None:
         """Names and digests of a pool's models on this machine; of what stands at an address nothing is known."""

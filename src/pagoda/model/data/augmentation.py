@@ -87,14 +87,14 @@ async def augment(rows: Sequence[Row], plan: Plan, means: Means) -> Augmented:
     """Make new rows; the same seed makes the same ones, but for what a model writes. Raises what the means raise."""
     if SERVED & set(plan.methods) and means.rewrite is None:
         raise InvalidRequest("Paraphrase and back-translation need a served model.")
-    labels = sorted({str(row.content["label"]) for row in rows if row.form == "classification"})
+    labels = sorted({row.label for row in rows if row.label is not None})
     added: list[Mapping[str, Any]] = []
     dropped: list[Mapping[str, Any]] = []
     for row, method, chance in _chosen(rows, plan):
         old = changeable(row)
         new = await _changed(old, method, chance, plan, means)
         similarity, fault = None, None
-        if normal(new) == normal(old) and method != "case":
+        if new == old or (normal(new) == normal(old) and method != "case"):
             fault = ("unchanged", "it came out as it was")
         elif means.alike is not None and (similarity := await means.alike(old, new)) < plan.least_alike:
             fault = ("meaning", f"its meaning moved: cosine {similarity:.2f}, less than {plan.least_alike:g}")
@@ -173,7 +173,7 @@ async def _changed(text: str, method: Method, chance: random.Random, plan: Plan,
 
 
 async def _moved(row: Row, old: str, new: str, labels: Sequence[str], label: Label) -> bool:
-    return row.form == "classification" and await label(old, labels) != await label(new, labels)
+    return row.label is not None and await label(old, labels) != await label(new, labels)
 
 
 def _chosen(rows: Sequence[Row], plan: Plan) -> list[tuple[Row, Method, random.Random]]:

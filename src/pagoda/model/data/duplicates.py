@@ -39,6 +39,11 @@ class Match:
         """Whether the texts are the same."""
         return self.similarity == 1.0
 
+    @property
+    def contradicts(self) -> bool:
+        """Whether the two have the same text and different labels."""
+        return self.exact and self.row.label != self.partner.label
+
 
 class Index:
     """Texts seen so far. A new one is compared with those that may be like it."""
@@ -57,7 +62,10 @@ class Index:
         self._put(row, normal(row.text))
 
     def match(self, row: Row) -> Match | None:
-        """The most similar row that was added and passes the threshold; of equal ones the first."""
+        """The most similar row that was added and passes the threshold; of equal ones the first.
+
+        A text that is not the same and has another label is no match: one word may be what makes the difference.
+        """
         return self._find(row, normal(row.text))
 
     def match_or_add(self, row: Row) -> Match | None:
@@ -75,6 +83,8 @@ class Index:
         near = {place for band, key in enumerate(_keys(grams)) for place in self._bands[band].get(key, ())}
         best, chosen = 0.0, -1
         for place in sorted(near):
+            if self._rows[place].label != row.label:
+                continue
             likeness = _jaccard(grams, self._grams[place])
             if likeness > best:
                 best, chosen = likeness, place

@@ -14,6 +14,8 @@ from pagoda.model.data.rows import Form, Refused, Row, row_from
 
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 HUB = "hub:"
+_MOST_FIELD_BYTES = 16 * 1024 * 1024
+"""Of a table's field; the standard library's own bound is 128 KiB, less than a long document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,24 @@ class DataSet:
         """All rows of the source."""
         return len(self.rows) + len(self.refused)
 
+    def check(self) -> None:
+        """Raise ``InvalidRequest`` when no row can be used."""
+        if not self.rows:
+            why = f": row {self.refused[0].number}: {self.refused[0].why}" if self.refused else " at all"
+            raise InvalidRequest(f"{self.source} has no rows that can be used{why}.", param="data")
+
 
 def read_data(
-    source: str, *, form: Form | None = None, columns: Mapping[str, str] | None = None, limit: int = 0
+    source: str,
+    *,
+    form: Form | None = None,
+    columns: Mapping[str, str] | None = None,
+    limit: int = 0,
+    defaults: Mapping[str, Any] | None = None,
 ) -> DataSet:
     """Read a file, or ``hub:OWNER/NAME[#SPLIT]``. Without a ``form`` the first row that has one gives that of all.
 
+    ``defaults`` are values of columns that a record may lack.
     Raises ``NotFound`` for a missing file, ``InvalidRequest`` for a kind that is not read.
     """
     rows: list[Row] = []
@@ -43,7 +57,11 @@ def read_data(
     for number, record in enumerate(_records(source), 1):
         if limit and number > limit:
             break
-        found = record if isinstance(record, Refused) else row_from(record, number, form=form, columns=columns)
+        found: Row | Refused
+        if isinstance(record, Refused):
+            found = record
+        else:
+            found = row_from({**(defaults or {}), **record}, number, form=form, columns=columns)
         if isinstance(found, Refused):
             refused.append(replace(found, number=number, source=source))
         else:
@@ -100,12 +118,13 @@ def _from_jsonl(path: Path) -> Iterator[Mapping[str, Any] | Refused]:
             except ValueError as error:
                 yield Refused(0, "unreadable", f"it is not JSON ({error})", line.decode("utf-8", "replace").strip())
                 continue
-            yield value if isinstance(value, dict) else Refused(0, "unreadable", "it is not a JSON object", value)
+            yield _sound(value, line)
 
 
 def _from_json(path: Path) -> Iterator[Mapping[str, Any] | Refused]:
     try:
-        values = json.loads(path.read_bytes())
+        whole = path.read_bytes()
+        values = json.loads(whole)
     except ValueError as error:
         raise InvalidRequest(
             f"{path.name} is not JSON ({error}); write one object a line into a .jsonl file."
@@ -113,12 +132,25 @@ def _from_json(path: Path) -> Iterator[Mapping[str, Any] | Refused]:
     if not isinstance(values, list):
         raise InvalidRequest(f"{path.name} is not a list of rows; write one object a line into a .jsonl file.")
     for value in values:
-        yield value if isinstance(value, dict) else Refused(0, "unreadable", "it is not a JSON object", value)
+        yield _sound(value, whole)
+
+
+def _sound(value: Any, said: bytes) -> Mapping[str, Any] | Refused:
+    """A JSON value as a record. ``said`` is the JSON, which alone can tell of half a character that UTF-8 has not."""
+    if not isinstance(value, dict):
+        return Refused(0, "unreadable", "it is not a JSON object", value)
+    if b"\\u" in said:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            return Refused(0, "unreadable", f"it holds half a character ({error.object[error.start]!a})")
+    return value
 
 
 def _from_csv(path: Path, delimiter: str) -> Iterator[Mapping[str, Any] | Refused]:
+    csv.field_size_limit(_MOST_FIELD_BYTES)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        for record in csv.DictReader(file, delimiter=delimiter):
+        for record in _lines_of_table(path, csv.DictReader(file, delimiter=delimiter)):
             plain = {name: value for name, value in record.items() if name is not None}
             if None in record or None in record.values():
                 yield Refused(0, "unreadable", "it has more or fewer fields than the first line names", plain)
@@ -126,6 +158,13 @@ def _from_csv(path: Path, delimiter: str) -> Iterator[Mapping[str, Any] | Refuse
                 yield Refused(0, "unreadable", "it is not UTF-8")
             else:
                 yield plain
+
+
+def _lines_of_table(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str | Any, str | Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InvalidRequest(f"{path.name}, line {reader.line_num + 1} is no line of a table ({error}).") from error
 
 
 def _from_parquet(path: Path) -> Iterator[Mapping[str, Any] | Refused]:

@@ -20,7 +20,18 @@ Count = Callable[[str], int]
 
 _BINS = 10
 _SHARES = (5, 25, 50, 75, 95, 99)
-REMOVING = ("unreadable", "form", "type", "empty", "template", "duplicate", "near_duplicate", "leak", "garbage")
+REMOVING = (
+    "unreadable",
+    "form",
+    "type",
+    "empty",
+    "template",
+    "duplicate",
+    "label_conflict",
+    "near_duplicate",
+    "leak",
+    "garbage",
+)
 """Reasons for which ``pagoda data filter`` removes a row unless told otherwise."""
 
 
@@ -77,7 +88,7 @@ def check(
     findings += [each for row in data.rows for each in look_at(row)]
     findings += [finding_of(match, data.source) for match in _repeated(data, against, threshold)]
     findings.sort(key=lambda each: each.row)
-    labels = Counter(str(row.content["label"]) for row in data.rows if row.form == "classification")
+    labels = Counter(row.label for row in data.rows if row.label is not None)
     return Report(
         source=data.source,
         form=data.form,
@@ -118,6 +129,9 @@ def finding_of(match: Match, source: str) -> Finding:
     """A match as a finding, its partner named."""
     other = match.partner
     where = f"row {other.number}" if other.source == source else f"row {other.number} of {other.source}"
+    if other.source == source and match.contradicts:
+        told = f"it is the same as {where}, but its label is {match.row.label} and not {other.label}"
+        return Finding(match.row.number, "label_conflict", told)
     reason = "leak" if other.source != source else "duplicate" if match.exact else "near_duplicate"
     same = "is the same as" if match.exact else f"is {match.similarity:.0%} the same as"
     return Finding(match.row.number, reason, f"it {same} {where}")

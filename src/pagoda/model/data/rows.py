@@ -52,6 +52,11 @@ class Row:
         return "\n".join(self.texts)
 
     @property
+    def label(self) -> str | None:
+        """The class, of a row that has one."""
+        return str(self.content["label"]) if self.form == "classification" else None
+
+    @property
     def _parts(self) -> tuple[str, ...]:
         own = tuple(name for name in _COLUMNS[self.form] if name != "label")
         return ("prompt", *own) if self.form == "preference" and "prompt" in self.content else own

@@ -177,7 +177,7 @@ async def _write_choice(
 ) -> int:
     """Write one choice token by token, faults included; give the number of tokens."""
     if settings.get("calls") and body.get("tools"):
-        return await _write_calls(response, settings["calls"], index)
+        return await _write_calls(response, settings["calls"], index, body.get("max_tokens"))
     whole = _answer(body, settings, _prompt_of(body), index)
     begun = _begun(body, settings, whole)
     tokens = whole[begun:]
@@ -205,17 +205,26 @@ async def _write_choice(
     return len(tokens[:limit])
 
 
-async def _write_calls(response: web.StreamResponse, calls: Sequence[Mapping[str, str]], index: int) -> int:
-    """Write tool calls, the arguments of each in two pieces; give the number of tokens."""
+async def _write_calls(
+    response: web.StreamResponse, calls: Sequence[Mapping[str, str]], index: int, limit: int | None
+) -> int:
+    """Write tool calls, the arguments of each in two pieces, cut off after ``limit`` tokens; give their number."""
+    written, reason = 0, "tool_calls"
     for place, call in enumerate(calls):
-        half = len(call["arguments"]) // 2
+        tokens = pieces(call["arguments"])
+        shown = tokens if limit is None else tokens[: limit - written]
+        arguments, half = "".join(shown), len("".join(shown)) // 2
         head = {"index": place, "id": f"call-fake-{place}", "type": "function"}
-        opening = head | {"function": {"name": call["name"], "arguments": call["arguments"][:half]}}
-        for piece in (opening, {"index": place, "function": {"arguments": call["arguments"][half:]}}):
+        opening = head | {"function": {"name": call["name"], "arguments": arguments[:half]}}
+        for piece in (opening, {"index": place, "function": {"arguments": arguments[half:]}}):
             told = {"index": index, "finish_reason": None, "delta": {"tool_calls": [piece]}}
             await response.write(_frame({"choices": [told]}))
-    await response.write(_frame({"choices": [{"index": index, "finish_reason": "tool_calls", "delta": {}}]}))
-    return sum(len(pieces(call["arguments"])) for call in calls)
+        written += len(shown)
+        if len(shown) < len(tokens):
+            reason = "length"
+            break
+    await response.write(_frame({"choices": [{"index": index, "finish_reason": reason, "delta": {}}]}))
+    return written
 
 
 async def _fail(response: web.StreamResponse, fault: str) -> None:

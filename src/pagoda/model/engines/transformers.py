@@ -28,7 +28,8 @@ from pagoda.core.types import (
     TokenLogprob,
     Tokens,
 )
-from pagoda.model.catalog.entry import ADAPTER_FILES, Adapter, ModelEntry
+from pagoda.model.catalog.adapters import adapter_version
+from pagoda.model.catalog.entry import Adapter, ModelEntry
 from pagoda.model.catalog.recipes.safetensors import tensor_sizes
 from pagoda.model.engines.choice import PACKAGES
 from pagoda.model.engines.contract import Drawn, Health, LaunchPlan, Memory, Profile, Room, Vitals
@@ -142,18 +143,10 @@ class TransformersEngine(OpenAIEngine):
         source = adapter.source
         if not isinstance(source, Adapter):
             raise InvalidRequest(f"{adapter.id} is no adapter.", param="model")
-        try:
-            version = (Path(source.path) / ADAPTER_FILES[1]).stat().st_mtime_ns
-        except OSError as error:
-            raise Unavailable(
-                f"The adapter {adapter.id} is not in {source.path} any more ({error.strerror}); bring it back "
-                "or remove it.",
-                code="model_broken",
-                retryable=False,
-            ) from error
-        if self._adapters.get(adapter.id) != (source.path, version):
+        version = adapter_version(adapter.id, source.path)
+        if self._adapters.get(adapter.id) != version:
             await self.post_json(self.root + "/adapters", {"name": adapter.id, "path": source.path})
-            self._adapters[adapter.id] = (source.path, version)
+            self._adapters[adapter.id] = version
 
     async def generate(self, request: Generation, drawn: Drawn | None = None) -> AsyncIterator[Event]:
         """As the common tongue, under the adapter's name where one answers."""

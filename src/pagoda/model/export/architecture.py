@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pagoda.core.errors import InvalidRequest
 
 Config: TypeAlias = Mapping[str, Any]
-_LAYER = re.compile(r"(?:model|transformer)\.(?:layers|h)\.(\d+)\.(.+)")
+_PREFIX = re.compile(r"^(?:model|transformer)\.")
+"""Of a checkpoint's tensors; what the hub has of GPT-2 goes without."""
+_LAYER = re.compile(r"(?:layers|h)\.(\d+)\.(.+)")
 
 _LLAMA_PARTS = {
     "input_layernorm": "attn_norm",
@@ -41,12 +43,12 @@ _GPT2_PARTS = {
     "mlp.c_proj": "ffn_down",
 }
 _OUTER = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
     "lm_head": "output",
-    "transformer.wte": "token_embd",
-    "transformer.wpe": "position_embd",
-    "transformer.ln_f": "output_norm",
+    "wte": "token_embd",
+    "wpe": "position_embd",
+    "ln_f": "output_norm",
 }
 
 
@@ -71,6 +73,8 @@ class Family:
             if target is None or (tied and target == "output.weight"):
                 continue
             yield target, self._layout(name, values, config)
+        if self.rotates and (slowed := _slowed(config)) is not None:
+            yield "rope_freqs.weight", slowed
 
     def restored(
         self, names: Iterable[str], tensors: Mapping[str, NDArray[Any]], config: Config
@@ -90,7 +94,7 @@ class Family:
         return target, rows if self.transposed else self._layout(name, rows, config)
 
     def _name(self, name: str) -> str | None:
-        stem, _, kind = name.rpartition(".")
+        stem, _, kind = _PREFIX.sub("", name).rpartition(".")
         if match := _LAYER.fullmatch(stem):
             if match[2] in self.parts:
                 return f"blk.{match[1]}.{self.parts[match[2]]}.{kind}"
@@ -101,7 +105,7 @@ class Family:
         raise InvalidRequest(f"GGUF's architecture {self.name} has no place for the tensor {name}.")
 
     def _layout(self, name: str, values: NDArray[Any], config: Config, *, back: bool = False) -> NDArray[Any]:
-        if self.transposed and values.ndim == 2 and "transformer.h." in name:
+        if self.transposed and values.ndim == 2 and _LAYER.match(_PREFIX.sub("", name)):
             return np.ascontiguousarray(values.T)
         if self.rotates and ".self_attn." in name and (".q_proj." in name or ".k_proj." in name):
             heads = int(config["num_attention_heads"])
@@ -135,17 +139,38 @@ def _llama_shape(writer: gguf.GGUFWriter, config: Config) -> None:
 
 
 def _rope(writer: gguf.GGUFWriter, config: Config) -> None:
-    rope = config.get("rope_parameters") or {}
-    kind = rope.get("rope_type", "default")
+    rope, kind = _scaling(config)
     writer.add_rope_freq_base(float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0))
     if kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(rope["factor"]))
-    elif kind != "default":
+    elif kind not in ("default", "llama3"):  # the latter is a tensor of its own
         raise InvalidRequest(
-            f"GGUF is written for rotary positions of the kinds default and linear, and this model's is {kind}; "
+            f"GGUF is written for rotary positions of the kinds default, linear and llama3, not {kind}; "
             "`pagoda export --to safetensors` works."
         )
+
+
+def _scaling(config: Config) -> tuple[Config, str]:
+    """How rotary positions are stretched, and the kind of it; older checkpoints say it in ``rope_scaling``."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return rope, str(rope.get("rope_type") or rope.get("type") or "default")
+
+
+def _slowed(config: Config) -> NDArray[Any] | None:
+    """By how much each frequency is slowed in Llama 3.1's way: long waves by the factor, short ones not.
+
+    As ``rope_freqs.weight``, by which llama.cpp divides, shape (half of a head,).
+    """
+    rope, kind = _scaling(config)
+    if kind != "llama3":
+        return None
+    width = int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+    base = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    waves = 2 * np.pi * base ** (np.arange(0, width, 2) / width)
+    factor, low, high = (float(rope[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))
+    smooth = np.clip((float(rope["original_max_position_embeddings"]) / waves - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
 
 
 def _gpt2_shape(writer: gguf.GGUFWriter, config: Config) -> None:

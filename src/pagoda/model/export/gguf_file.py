@@ -37,8 +37,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any
 
 def write_gguf(
     folder: Path, tokenizer: Any, stops: Sequence[int], target: Path, form: Form, progress: Progress
-) -> dict[str, str]:
-    """Write the checkpoint in ``folder`` to ``target``, whole or not at all; gives each tensor's type by name.
+) -> None:
+    """Write the checkpoint in ``folder`` to ``target``, whole or not at all.
 
     Raises ``InvalidRequest`` for what GGUF or llama.cpp has no form for, ``StoreError`` for a full disk.
     """
@@ -57,17 +57,14 @@ def write_gguf(
             writer.add_file_type(form.file_type)
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             vocabulary.write(writer)
-            kinds = {}
             tensors = dict(family.tensors(state, config))
             tied = "output.weight" not in tensors
             for done, (name, values) in enumerate(tensors.items(), 1):
                 kind = type_of(form, name, values.shape, layers_of(config), tied=tied)
                 data = encode(values, kind)
                 writer.add_tensor(name, data, raw_dtype=None if kind in NUMPY_KINDS else kind)
-                kinds[name] = kind.name
                 progress("quantise", done, len(tensors))
             write_out(writer)
             place(draft, target)
         finally:
             draft.unlink(missing_ok=True)
-    return kinds

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,7 @@ def save_merged(trained: Trained, folder: Path) -> bool:
                 config.tie_word_embeddings = False
         with _handled_ties():
             model = model.merge_and_unload()
+    model.generation_config.eos_token_id = list(trained.stops)
     try:
         model.save_pretrained(folder)
     except SafetensorError as error:  # it tells a full disk in words alone
@@ -141,14 +142,15 @@ def _weight(module: Any) -> Any:
 
 
 def _stops(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Those of the base, and the one that the trainer taught: the end of its tokenizer."""
     stated = model.generation_config.eos_token_id
-    if stated is None:
-        stated = tokenizer.eos_token_id
-    if stated is None:
+    found: list[int] = [stated] if isinstance(stated, int) else [*(stated or ())]
+    if tokenizer.eos_token_id is not None:
+        found.append(tokenizer.eos_token_id)
+    if not found:
         raise InvalidRequest(
             "The model has no end of sequence: neither its generation config nor its tokenizer name one."
         )
-    found: Sequence[int] = [stated] if isinstance(stated, int) else stated
     return tuple(dict.fromkeys(int(id) for id in found))
 
 

@@ -21,7 +21,6 @@ NUMPY_KINDS = {Kind.F32, Kind.F16}
 """Types that NumPy has itself."""
 PLAIN = NUMPY_KINDS | {Kind.BF16}
 BLOCKS = {Kind.Q8_0, Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0}
-K_BLOCKS = {Kind.Q6_K, Kind.Q5_K, Kind.Q4_K, Kind.Q3_K, Kind.Q2_K, Kind.IQ4_NL}
 _ROWS = 4096
 """Rows encoded at once: bounds the memory beside the tensor itself."""
 

@@ -16,8 +16,6 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.model.quantize.blocks import fits
 
 _STAND_INS = {
-    Kind.Q2_K: Kind.IQ4_NL,
-    Kind.Q3_K: Kind.IQ4_NL,
     Kind.Q4_K: Kind.Q5_0,
     Kind.Q5_K: Kind.Q5_1,
     Kind.Q6_K: Kind.Q8_0,
@@ -82,7 +80,7 @@ def type_of(form: Form, name: str, shape: tuple[int, ...], layers: int, *, tied:
 def _is_sensitive(layer: int, layers: int) -> bool:
     """llama.cpp's choice: the first and last eighth of the layers, and every third between."""
     eighth = layers // 8
-    return layer < eighth or layer >= 7 * eighth or (layer - eighth) % 3 == 2
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def _stand_in(kind: Kind, width: int) -> Kind:

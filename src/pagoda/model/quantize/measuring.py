@@ -13,13 +13,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pagoda.core.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from pagoda.model.export.merging import Trained
+
 _DECODED = 16
+_CJK = "\u2e80"
+"""From here on Unicode has the scripts of East Asia, which put no spaces between words."""
+_LAST = 2
+_ENDS = "。！？…”’」』）"
 _SAME = 1e-3
 
 
@@ -29,6 +36,8 @@ class Text:
 
     context: str
     word: str
+    joint: str = " "
+    """What stands between them: nothing in Chinese."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +60,10 @@ class Quality:
 
 
 def read_texts(path: Path, rows: int) -> list[Text]:
-    """The first ``rows`` texts of a JSON Lines file with ``context`` and ``continuation``, or ``text``."""
+    """The first ``rows`` texts of a JSON Lines file with ``context`` and ``continuation``, or ``text``.
+
+    A ``text`` ends with the word after its last space, or, in Chinese, with its last two characters.
+    """
     found: list[Text] = []
     try:
         with path.open(encoding="utf-8") as file:
@@ -70,23 +82,29 @@ def read_texts(path: Path, rows: int) -> list[Text]:
 
 def _text(row: Any, place: str) -> Text:
     if isinstance(row, dict):
-        if isinstance(row.get("context"), str) and isinstance(row.get("continuation"), str):
-            return Text(row["context"].rstrip(), row["continuation"].strip())
-        if isinstance(row.get("text"), str) and " " in row["text"].strip():
-            context, _, word = row["text"].strip().rpartition(" ")
-            return Text(context, word)
+        context, word, text = row.get("context"), row.get("continuation"), row.get("text")
+        if isinstance(text, str) and " " in text.strip():
+            context, _, word = text.strip().rpartition(" ")
+        elif isinstance(text, str) and (said := text.strip().rstrip(_ENDS)) and said[-1] >= _CJK:
+            context, word = said[:-_LAST], said[-_LAST:]
+        if isinstance(context, str) and isinstance(word, str) and context.strip() and word.strip():
+            context, word = context.rstrip(), word.strip()
+            return Text(context, word, "" if max(context[-1], word[0]) >= _CJK else " ")
     raise InvalidRequest(f"{place} has neither context and continuation nor a text of several words.", param="data")
 
 
 class Measure:
     """Measures forms against one original on one sample. The original's log-probabilities are kept on disk."""
 
-    def __init__(self, tokenizer: Any, texts: Sequence[Text], kept: Path, tick: Callable[[int, int], None]) -> None:
+    def __init__(self, trained: Trained, texts: Sequence[Text], kept: Path, tick: Callable[[int, int], None]) -> None:
+        tokenizer, most = trained.tokenizer, trained.model.config.get_text_config().max_position_embeddings
         self._rows: list[tuple[list[int], int]] = []
+        """Tokens of each text (of a long one the end that the context holds), and how many are before its last word."""
         for text in texts:
             context = tokenizer.encode(text.context)
-            whole = tokenizer.encode(f"{text.context} {text.word}")
-            self._rows.append((whole, min(len(context), len(whole) - 1)))
+            whole = tokenizer.encode(f"{text.context}{text.joint}{text.word}")
+            cut = max(0, len(whole) - most)
+            self._rows.append((whole[cut:], max(1, min(len(context), len(whole) - 1) - cut)))
         self._kept = kept
         self._tick = tick
 

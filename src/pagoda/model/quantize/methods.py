@@ -27,7 +27,6 @@ class Method:
     """A way to make a model smaller: ``make`` from a checkpoint's folder, ``write`` to another, ``load`` from that."""
 
     name: str
-    about: str
     make: Callable[[Path], Any]
     load: Callable[[Path], Any]
     package: str = ""
@@ -186,11 +185,11 @@ def _load_bitsandbytes(folder: Path) -> Any:
 METHODS = {
     method.name: method
     for method in (
-        Method("fp16", "half precision", _load_half("float16"), _load_half("float16")),
-        Method("bf16", "bfloat16", _load_half("bfloat16"), _load_half("bfloat16")),
-        Method("int8-dynamic", "torch's dynamic INT8 of Linear", _make_dynamic, _load_dynamic, write=_write_dynamic),
-        Method("int8", "weight-only INT8 of bitsandbytes", _make_bitsandbytes(8), _load_bitsandbytes, "bitsandbytes"),
-        Method("int4", "weight-only NF4 of bitsandbytes", _make_bitsandbytes(4), _load_bitsandbytes, "bitsandbytes"),
+        Method("fp16", _load_half("float16"), _load_half("float16")),
+        Method("bf16", _load_half("bfloat16"), _load_half("bfloat16")),
+        Method("int8-dynamic", _make_dynamic, _load_dynamic, write=_write_dynamic),
+        Method("int8", _make_bitsandbytes(8), _load_bitsandbytes, "bitsandbytes"),
+        Method("int4", _make_bitsandbytes(4), _load_bitsandbytes, "bitsandbytes"),
     )
 }
 

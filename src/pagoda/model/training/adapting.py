@@ -14,9 +14,6 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from transformers.pytorch_utils import Conv1D
 
 from pagoda.core.errors import InvalidRequest, NotFound, StoreError, Unavailable
-from pagoda.core.settings import Settings
-from pagoda.model.catalog.entry import Adapter, Derived
-from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.transformers_child.checkpoint import Checkpoint, load_checkpoint, resolve_device
 from pagoda.model.training.recipe import Recipe
 
@@ -46,45 +43,11 @@ def choose_hardware(recipe: Recipe) -> Hardware:
     return Hardware(device, precision)
 
 
-def find_base(name: str, settings: Settings) -> Path:
-    """The folder of the checkpoint that ``name`` means: a path, or a model of the catalog.
-
-    For a GGUF model it is the checkpoint that the catalog derives from it, built if need be.
-    """
-    path = Path(name).expanduser()
-    if (path / "config.json").is_file():
-        return path.absolute()
-    if (path / "adapter_config.json").is_file():
-        raise InvalidRequest(
-            f"{name} is an adapter; merge it with `pagoda export` and train the result.", param="model"
-        )
-    shelf = open_shelf(settings)
-    entry = shelf.catalog.resolve(name)
-    if isinstance(entry.source, Adapter):
-        raise InvalidRequest(
-            f"{name} is an adapter; merge it with `pagoda export` and train the result.", param="model"
-        )
-    if entry.engine != "transformers":
-        derived = (
-            each
-            for each in shelf.catalog.entries()
-            if isinstance(each.source, Derived) and each.source.origin == entry.id and each.engine == "transformers"
-        )
-        entry = next(derived, entry)
-    found = shelf.store.locate(entry)
-    if found is None or not (found / "config.json").is_file():
-        raise InvalidRequest(
-            f"The model {name} has no Hugging Face checkpoint to train; name one for transformers, or a folder.",
-            param="model",
-        )
-    return found
-
-
 def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[str]) -> Checkpoint:
     """The checkpoint with its tokenizer, padded on the right by a token that it has."""
     loading: dict[str, Any] = {"attn_implementation": recipe.attention}
     if recipe.method == "qlora":
-        loading |= {"quantization_config": _four_bits(hardware), "device_map": {"": 0}}
+        loading |= {"quantization_config": _four_bits(hardware), "device_map": {"": torch.cuda.current_device()}}
     dtype = torch.float32 if recipe.method == "full" else hardware.precision
     if not path.is_dir():
         raise NotFound(f"There is no folder {path}.", param="model")

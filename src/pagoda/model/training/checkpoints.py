@@ -25,11 +25,14 @@ class Checkpoints:
         self._keep = keep
 
     def newest(self) -> Path | None:
-        """The checkpoint to go on from; what a kill left half done is removed."""
+        """The checkpoint to go on from."""
+        return max((path for path in self._all() if (path / MARK).is_file()), key=step_of, default=None)
+
+    def tidy(self) -> None:
+        """Remove what a kill left half done."""
         for path in self._all():
             if not (path / MARK).is_file():
                 shutil.rmtree(path)
-        return max(self._all(), key=_step, default=None)
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
@@ -40,13 +43,13 @@ class Checkpoints:
         try:
             yield
             _sync(path)
-            write_json(path / MARK, {"step": _step(path)})
+            write_json(path / MARK, {"step": step_of(path)})
         except (OSError, SafetensorError, RuntimeError, StoreError) as error:
             shutil.rmtree(path, ignore_errors=True)
             before = self.newest()
-            kept = f"; the checkpoint of step {_step(before)} is kept" if before else ""
+            kept = f"; the checkpoint of step {step_of(before)} is kept" if before else ""
             raise StoreError(
-                f"The checkpoint of step {_step(path)} could not be written ({_why(error)}){kept}. Free some space, "
+                f"The checkpoint of step {step_of(path)} could not be written ({_why(error)}){kept}. Free some space, "
                 "then resume the run.",
                 code="store_full" if "space" in _why(error).lower() else "store_error",
                 retryable=True,
@@ -54,7 +57,7 @@ class Checkpoints:
 
     def prune(self, best: Path | None) -> None:
         """Remove all but the newest ones and the ``best``."""
-        whole = sorted((path for path in self._all() if (path / MARK).is_file()), key=_step)
+        whole = sorted((path for path in self._all() if (path / MARK).is_file()), key=step_of)
         for path in whole[: -self._keep]:
             if best is None or path.name != best.name:
                 (path / MARK).unlink()  # first, so that a kill in the middle leaves no half that counts
@@ -81,8 +84,9 @@ def placing(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix(_PREFIX))
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
 
 
 def _sync(folder: Path) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from pathlib import Path
 from typing import Protocol, SupportsFloat
 
-from pagoda.core.runs.files import append_line, encode_number, read_json, write_json
-from pagoda.core.runs.record import now
+from pagoda.core.runs.files import append_line, read_json, resume_lines, write_json
+from pagoda.core.runs.lines import event_line, metric_line
 from pagoda.core.settings import Settings
 from pagoda.core.types import Json
+
+
+def processes() -> int:
+    """How many processes train together: as many as torchrun started, or one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process is the one of them that writes and tells."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Desk(Protocol):
@@ -62,6 +72,7 @@ class FolderDesk:
         self._writes = writes
         for folder in (self.artifacts, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
+        self._attempt = 1 + max((line["attempt"] for line in resume_lines(self._metrics)), default=0) if writes else 0
 
     @property
     def artifacts(self) -> Path:
@@ -73,6 +84,10 @@ class FolderDesk:
         """Where the state for a resumption goes."""
         return self.directory / "checkpoints"
 
+    @property
+    def _metrics(self) -> Path:
+        return self.directory / "metrics.jsonl"
+
     def raise_if_cancelled(self) -> None:
         """Nobody can ask for it but by a signal, which ends the process."""
 
@@ -82,14 +97,12 @@ class FolderDesk:
     def metric(self, step: int, **values: SupportsFloat) -> None:
         """As a run writes them."""
         if self._writes:
-            numbers: Mapping[str, Json] = {name: encode_number(float(value)) for name, value in values.items()}
-            line = {"step": step, "time": now().isoformat(), "attempt": 1, "values": dict(numbers)}
-            append_line(self.directory / "metrics.jsonl", line)
+            append_line(self._metrics, metric_line(step, values, self._attempt))
 
     def event(self, kind: str, **data: Json) -> None:
         """As a run writes them."""
         if self._writes:
-            append_line(self.directory / "events.jsonl", {"time": now().isoformat(), "type": kind, "data": data})
+            append_line(self.directory / "events.jsonl", event_line(kind, data))
 
     def save_state(self, state: Json) -> None:
         """A small value for the next attempt."""

@@ -13,9 +13,11 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from pagoda.core.configuration import load_settings
 from pagoda.core.errors import PagodaError
-from pagoda.model.training.desk import FolderDesk
+from pagoda.model.training.desk import FolderDesk, is_first
 from pagoda.model.training.recipe import read_recipe
 from pagoda.model.training.work import train
 
@@ -28,16 +30,17 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    first = os.environ.get("RANK", "0") == "0"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # before a model is put on "the" device
     try:
         recipe = read_recipe(args.config, args.set)
         settings = load_settings({}, os.environ, Path.cwd())
         seed = args.seed if recipe.seed is None else recipe.seed
-        outcome = train(recipe, FolderDesk(args.out, seed, settings, writes=first))
+        outcome = train(recipe, FolderDesk(args.out, seed, settings, writes=is_first()))
     except PagodaError as error:
         sys.stderr.write(f"pagoda: {error.message}\n")
         return 1
-    if first:
+    if is_first():
         sys.stdout.write(json.dumps(outcome) + "\n")
     return 0
 

@@ -115,8 +115,9 @@ class Encoder:
         """The whole conversation as text, and where in it the assistant speaks: to the end of its turn, included."""
         whole = self._render(row, messages)
         spans = []
+        first = len(messages) - 1 if self._recipe.loss_on == "last" else 0
         for place, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or place < first:
                 continue
             before = self._render(row, messages[:place], asks=True)
             through = self._render(row, messages[: place + 1])

@@ -10,7 +10,7 @@ from typing import Any
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.runs.files import write_json
-from pagoda.model.data.reading import DataSet, read_data, write_rows
+from pagoda.model.data.reading import read_data, write_rows
 from pagoda.model.data.rows import Refused, Row
 from pagoda.model.training.encoding import Encoder, Example, class_labels
 from pagoda.model.training.packing import Packed, pack
@@ -47,14 +47,14 @@ def read_split(recipe: Recipe, seed: int) -> Split:
     """The recipe's rows. Raises ``InvalidRequest`` where there are none."""
     data = recipe.data
     train = read_data(data.train, form=data.form, columns=data.columns, limit=data.limit)
-    _some(train, train.rows)
+    train.check()
     rows, apart = list(train.rows), []
     refused = list(train.refused)
     if data.validation:
         held = read_data(data.validation, form=train.form, columns=data.columns)
+        held.check()
         apart = list(held.rows)
         refused += held.refused
-        _some(held, apart)
     elif data.validation_share:
         random.Random(seed).shuffle(rows)
         count = max(1, round(len(rows) * data.validation_share))
@@ -101,12 +101,6 @@ def write_report(prepared: Prepared, folder: Path) -> None:
 def _spread(examples: Sequence[Example]) -> list[Example]:
     step = max(1, len(examples) // _SHOWN)
     return list(examples[::step][:_SHOWN])
-
-
-def _some(data: DataSet, rows: Sequence[Row]) -> None:
-    if not rows:
-        why = f": row {data.refused[0].number}: {data.refused[0].why}" if data.refused else " at all"
-        raise InvalidRequest(f"{data.source} has no rows that can be used{why}.", param="data")
 
 
 def _number(row: Row) -> int:

@@ -78,7 +78,8 @@ class Recipe(_Part):
     """Of a classification, in the order of the head's outputs; without it those that the rows have."""
     method: Literal["full", "lora", "qlora"] = "lora"
     lora: Lora = Lora()
-    loss_on: Literal["completion", "all"] = "completion"
+    loss_on: Literal["completion", "last", "all"] = "completion"
+    """Of a conversation: each answer, the last one alone, or all that is said."""
     template: Literal["auto", "chat", "plain"] = "auto"
     """How prompt and completion are said: ``plain`` one after the other, ``chat`` as turns. ``auto``: plain."""
     max_length: int = Field(1024, ge=8)
@@ -118,6 +119,12 @@ class Recipe(_Part):
     seed: int | None = None
     search: Search = Search()
 
+
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "generation": ("eval_loss", "eval_perplexity", "eval_token_accuracy", "eval_exact"),
+    "classification": ("eval_loss", "eval_accuracy", "eval_f1"),
+}
+"""What is measured on validation rows, by the task: the words of ``best_by`` and of a search's ``objective``."""
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -159,7 +166,14 @@ def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
     """A recipe of plain values. Raises ``InvalidRequest`` with every mistake, a misspelt key with the one meant."""
-    return checked(Recipe, values)
+    recipe = checked(Recipe, values)
+    if recipe.best_by not in (known := FIGURES[recipe.task]):
+        raise InvalidRequest(
+            f"The recipe is wrong: best_by is {recipe.best_by}, which is not measured; of {recipe.task} there are "
+            f"{', '.join(known)}.",
+            param="config",
+        )
+    return recipe
 
 
 def checked(kind: type[R], values: Mapping[str, Any]) -> R:

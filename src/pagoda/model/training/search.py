@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pagoda.core.errors import InvalidRequest
-from pagoda.model.training.recipe import Recipe, Search, Space, changed, recipe_from, recipe_keys
+from pagoda.model.training.recipe import FIGURES, Recipe, Search, Space, changed, recipe_from, recipe_keys
 
 STARTUP_TRIALS = 4
 _JOURNAL = "study.journal"
@@ -33,10 +33,19 @@ def check_space(recipe: Recipe) -> None:
             raise InvalidRequest(f"search.space.{key}: give low and high, or choices.", param="search")
         if space.low is not None and space.high is not None and not space.low < space.high:
             raise InvalidRequest(f"search.space.{key}: low must be below high.", param="search")
+        if space.log and not (space.low or 0) > 0:
+            raise InvalidRequest(f"search.space.{key}: on a logarithmic scale low must be above 0.", param="search")
     if not (recipe.data.validation or recipe.data.validation_share):
         raise InvalidRequest("A search needs data.validation or data.validation_share to judge by.", param="data")
-    trial = {key: value for key, value in _first(search.space).items()}
-    recipe_with(recipe, trial)  # so that a value out of a key's bounds is said before anything is trained
+    if search.objective not in FIGURES[recipe.task]:
+        raise InvalidRequest(
+            f"search.objective is {search.objective}, which is not measured; of {recipe.task} there are "
+            f"{', '.join(FIGURES[recipe.task])}.",
+            param="search",
+        )
+    for key, space in search.space.items():
+        for value in space.choices or (space.low, space.high):
+            recipe_with(recipe, {key: value})  # so that one out of a key's bounds is said before anything is trained
 
 
 def suggest(trial: Any, space: Mapping[str, Space]) -> dict[str, Any]:
@@ -115,11 +124,6 @@ def plot_search(study: Any, objective: str, folder: Path) -> None:
         axes.barh(names, [found[name] for name in names])
         axes.set_xlabel("importance")
         figure.savefig(folder / "importance.png", dpi=120)
-
-
-def _first(space: Mapping[str, Space]) -> dict[str, Any]:
-    lows = {key: each.choices[0] if each.choices else each.low for key, each in space.items()}
-    return {key: int(value) if _whole(key) and isinstance(value, float) else value for key, value in lows.items()}
 
 
 def _whole(key: str) -> bool:

@@ -47,16 +47,21 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read 
         """
         rows = [number for group in inputs.pop("rows") for number in group]
         labels = inputs.pop("labels")
-        logits, targets = self._predicted(model, inputs, labels)
-        total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
-        count = num_items_in_batch if num_items_in_batch is not None else targets.ne(IGNORED).sum()
-        loss = total / count
+        total, count = self.summed(model, inputs, labels)
+        loss = total / (num_items_in_batch if num_items_in_batch is not None else count)
         if model.training:
             self._seen += rows
             self._check(loss.detach(), "loss")
             if num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes  # the gradients are averaged over them
-        return (loss, {"logits": logits}) if return_outputs else loss
+        return (loss, {}) if return_outputs else loss
+
+    def summed(self, model: Any, inputs: dict[str, Any], labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss summed over the supervised tokens of a micro-batch, and how many they are. A kind of training that
+        minimises something else says it here."""
+        logits, targets = self._predicted(model, inputs, labels)
+        total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+        return total, targets.ne(IGNORED).sum()
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from pagoda.core.errors import InvalidRequest, ModelError, Unavailable
 from pagoda.core.runs.versions import versions
 from pagoda.core.types import Json
+from pagoda.model.catalog.checkpoints import find_checkpoint
+from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
-from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, find_base, load_base
+from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, load_base
 from pagoda.model.training.card import model_card
-from pagoda.model.training.checkpoints import Checkpoints, placing
-from pagoda.model.training.desk import Desk
+from pagoda.model.training.checkpoints import Checkpoints, placing, step_of
+from pagoda.model.training.desk import Desk, is_first, processes
 from pagoda.model.training.packing import Collator, Order, Rows
 from pagoda.model.training.plots import plot_training
 from pagoda.model.training.preparing import Prepared, prepare, read_split, write_report
@@ -31,26 +34,38 @@ ADAPTER, MODEL = "adapter", "model"
 PLOT, CARD = "training.png", "README.md"
 
 
-def train(recipe: Recipe, desk: Desk) -> dict[str, Json]:
-    """Train by a recipe; go on from the newest checkpoint where there is one. Gives the figures of the outcome."""
+def train(
+    recipe: Recipe,
+    desk: Desk,
+    *,
+    make: Callable[..., SupervisedTrainer] = SupervisedTrainer,
+    told: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
+    """Train by a recipe; go on from the newest checkpoint where there is one. Gives the figures of the outcome.
+
+    ``make`` makes the trainer where its loss is another; ``told`` is what the model card then says beside the recipe.
+    """
     hardware = choose_hardware(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     desk.progress("reading", 0)
     split = read_split(recipe, desk.seed)
-    path = find_base(recipe.model, desk.settings)
+    path = find_checkpoint(open_shelf(desk.settings), recipe.model)
     desk.progress("loading", 0)
     set_seed(desk.seed)
     transformers.utils.logging.disable_progress_bar()
     base = load_base(path, recipe, hardware, split.labels)
     prepared = prepare(split, base.tokenizer, recipe)
-    write_report(prepared, desk.artifacts)
+    if is_first():
+        write_report(prepared, desk.artifacts)
     report = prepared.report.to_json()
     desk.event("supervision", **report)
-    trainer = _trainer(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware)
+    options = _options(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware)
+    trainer = make(**options)
+    trainer.remove_callback(transformers.PrinterCallback)
     before = _before(trainer, desk, prepared)
     with _in_memory(recipe):
-        seconds = _fit(trainer, desk)
+        seconds, resumed = _fit(trainer, desk)
     desk.raise_if_cancelled()
     after = {name: value for name, value in trainer.assess().items()} if prepared.validation else {}
     steps = trainer.state.global_step
@@ -65,6 +80,7 @@ def train(recipe: Recipe, desk: Desk) -> dict[str, Json]:
         "after": after,
         "best_step": trainer.state.best_global_step,
         "seconds": round(seconds, 3),
+        "resumed_at": resumed,
         "seed": desk.seed,
         "device": hardware.device,
         "precision": str(hardware.precision).removeprefix("torch."),
@@ -74,13 +90,14 @@ def train(recipe: Recipe, desk: Desk) -> dict[str, Json]:
         "trainable": trainer.get_num_trainable_parameters(),
         "saved": str(desk.artifacts / (MODEL if recipe.method == "full" else ADAPTER)),
     }
-    _save(trainer, base, recipe, desk, outcome)
+    _save(trainer, recipe, desk, outcome, told or {})
     return outcome
 
 
-def _trainer(
+def _options(
     recipe: Recipe, desk: Desk, base: Checkpoint, prepared: Prepared, *, classes: int, hardware: Hardware
-) -> SupervisedTrainer:
+) -> dict[str, Any]:
+    """What a ``SupervisedTrainer`` is made of."""
     steps = _steps_an_epoch(recipe, len(prepared.train))
     arguments = TrainingArguments(**_arguments(recipe, desk, hardware, steps, validated=bool(prepared.validation)))
     if arguments.parallel_mode == transformers.training_args.ParallelMode.NOT_DISTRIBUTED:
@@ -90,24 +107,20 @@ def _trainer(
     callbacks: list[Any] = [Reporter(desk)]
     if recipe.patience and prepared.validation:
         callbacks.append(EarlyStoppingCallback(recipe.patience))
-    trainer = SupervisedTrainer(
-        kept=Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
-        classes=classes,
-        order=Order(
-            [each.length for each in prepared.train],
-            desk.seed,
-            recipe.batch_size if recipe.group_by_length else 0,
-        ),
-        model=adapt(base.model, recipe),
-        args=arguments,
-        train_dataset=Rows(prepared.train),
-        eval_dataset=Rows(prepared.validation) if prepared.validation else None,
-        data_collator=Collator(pad, packed=packs, classes=bool(classes)),
-        processing_class=base.tokenizer,
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
+    lengths = [each.length for each in prepared.train]
+    return {
+        "kept": Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
+        "classes": classes,
+        # Of a step, not of a batch: so the rows of a step are the same however many of them are computed at once.
+        "order": Order(lengths, desk.seed, _rows_a_step(recipe) if recipe.group_by_length else 0),
+        "model": adapt(base.model, recipe),
+        "args": arguments,
+        "train_dataset": Rows(prepared.train),
+        "eval_dataset": Rows(prepared.validation) if prepared.validation else None,
+        "data_collator": Collator(pad, packed=packs, classes=bool(classes)),
+        "processing_class": base.tokenizer,
+        "callbacks": callbacks,
+    }
 
 
 def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, validated: bool) -> dict[str, Any]:
@@ -119,6 +132,11 @@ def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, va
             f"save_every ({saves}) must be a multiple of evaluate_every ({evaluates}), so that the best checkpoint is "
             "one of those.",
             param="save_every",
+        )
+    if recipe.shard and processes() == 1:
+        raise InvalidRequest(
+            "shard spreads a model over processes, and there is only one: start it with torchrun (guide to training).",
+            param="shard",
         )
     half = hardware.precision
     return {
@@ -158,6 +176,7 @@ def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, va
         "report_to": [],
         "disable_tqdm": True,
         "save_only_model": False,
+        "restore_callback_states_from_checkpoint": True,  # of early stopping: how long it has been patient
     }
 
 
@@ -173,28 +192,33 @@ def _before(trainer: SupervisedTrainer, desk: Desk, prepared: Prepared) -> dict[
     return before
 
 
-def _fit(trainer: SupervisedTrainer, desk: Desk) -> float:
-    from_here = Checkpoints(desk.checkpoints, 1).newest()
+def _fit(trainer: SupervisedTrainer, desk: Desk) -> tuple[float, int]:
+    """How many seconds this attempt trained, and at which step it began."""
+    kept = Checkpoints(desk.checkpoints, 1)
+    if is_first():
+        kept.tidy()
+    from_here = kept.newest()
     if from_here is not None:
         desk.event("resumed", checkpoint=from_here.name)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(from_here) if from_here else None)
-    return time.monotonic() - began
+    return time.monotonic() - began, step_of(from_here) if from_here else 0
 
 
-def _save(trainer: SupervisedTrainer, base: Checkpoint, recipe: Recipe, desk: Desk, outcome: Mapping[str, Any]) -> None:
+def _save(
+    trainer: SupervisedTrainer, recipe: Recipe, desk: Desk, outcome: Mapping[str, Any], told: Mapping[str, Json]
+) -> None:
     target = Path(outcome["saved"])
-    if trainer.args.world_size > 1 and trainer.args.fsdp:
-        trainer.save_model(str(target))  # all processes give their part
-    if not trainer.is_world_process_zero():
+    if not is_first():
+        if trainer.args.fsdp:
+            trainer.save_model(str(target))  # it gives its part of each tensor; the first process writes
         return
-    if not trainer.args.fsdp:
-        with placing(target) as draft:
-            trainer.save_model(str(draft))
-            (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs to be given
+    with placing(target) as draft:
+        trainer.save_model(str(draft))
+        (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs to be given
     plain: dict[str, Json] = recipe.model_dump(exclude={"search"}, exclude_defaults=True)
     full = recipe.model_dump(include={"method", "max_length", "data"})
-    card = model_card(recipe.model, {**full, **plain}, outcome, versions())
+    card = model_card(recipe.model, {**full, **plain, **told}, outcome, versions())
     (target / CARD).write_text(card, encoding="utf-8")
     try:
         plot_training(desk.directory / "metrics.jsonl", desk.artifacts / PLOT, f"{recipe.model}, {recipe.method}")
@@ -203,23 +227,22 @@ def _save(trainer: SupervisedTrainer, base: Checkpoint, recipe: Recipe, desk: De
 
 
 def _steps_an_epoch(recipe: Recipe, sequences: int) -> int:
-    return max(1, math.ceil(sequences / (recipe.batch_size * recipe.accumulation)))
+    return max(1, math.ceil(sequences / _rows_a_step(recipe)))
 
 
-class _in_memory:  # noqa: N801  (read as a word: with _in_memory(recipe))
+def _rows_a_step(recipe: Recipe) -> int:
+    return recipe.batch_size * recipe.accumulation * processes()
+
+
+@contextmanager
+def _in_memory(recipe: Recipe) -> Iterator[None]:
     """Turns running out of memory into a sentence that says what to lower."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not short and not (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-            return
-        recipe = self._recipe
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        if not short:
+            raise
         ways: Sequence[str] = [
             f"halve batch_size ({recipe.batch_size}) and double accumulation ({recipe.accumulation})",
             *([] if recipe.checkpointing else ["set checkpointing=true"]),

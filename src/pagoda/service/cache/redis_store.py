@@ -18,13 +18,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from pagoda.core.errors import ConfigError, StoreError
+from pagoda.core.errors import StoreError
 from pagoda.service.cache.store import Found, Key, Purged, Scope, StoreState
+from pagoda.service.redis_client import open_redis
 from pagoda.service.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -54,11 +52,7 @@ class RedisStore:
         self._max_entry_bytes = max_entry_bytes
         self._telemetry = telemetry
         self._probing: asyncio.Task[None] | None = None
-        # redis-py types each command for its sync and its async client at once; Any says less than that, and no lies.
-        try:
-            self._redis: Any = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=None)
-        except ValueError as error:
-            raise ConfigError([f"cache.redis_url = ***: {error}"]) from error
+        self._redis = open_redis(url, "cache.redis_url")
         self._put_script = self._redis.register_script(_PUT)
         telemetry.cache_working.set(1)
 

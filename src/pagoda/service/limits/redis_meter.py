@@ -18,17 +18,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from pagoda.core.errors import ConfigError, StoreError
+from pagoda.core.errors import StoreError
 from pagoda.core.types import new_id
 from pagoda.service.limits import redis_scripts as scripts
 from pagoda.service.limits.account import Account, Ask, Refusal, Standing
 from pagoda.service.limits.meter import WINDOW, Decision, Grant, Meter
 from pagoda.service.limits.metrics import LimitMetrics
+from pagoda.service.redis_client import open_redis
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +74,7 @@ class RedisMeter:
         self._tasks: list[asyncio.Task[None]] = []
         self._renewed = 0.0
         self._count = 0
-        # redis-py types each command for its sync and its async client at once; Any says less than that, and no lies.
-        try:
-            self._redis: Any = Redis.from_url(
-                url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=None, max_connections=_MOST_CONNECTIONS
-            )
-        except ValueError as error:
-            raise ConfigError([f"limits.redis_url = ***: {error}"]) from error
+        self._redis = open_redis(url, "limits.redis_url", max_connections=_MOST_CONNECTIONS)
         names = ("RESERVE", "SETTLE", "RENEW", "BEGIN", "ENTER", "READY")
         self._scripts: dict[str, Any] = {name: self._redis.register_script(getattr(scripts, name)) for name in names}
         metrics.working.labels("redis").set(0)

@@ -38,6 +38,12 @@ async def test_noise_and_case_keep_the_answer_and_tell_their_origin() -> None:
     assert await augment(ROWS, Plan(methods=("noise", "case"), share=1.5, seed=4), Means()) != done
 
 
+async def test_what_has_no_case_is_not_added_as_it_was() -> None:
+    rows = [Row(1, "text", {"text": "包裹在哪里？"})]
+    done = await augment(rows, Plan(methods=("case",), share=1), Means())
+    assert (done.added, [each["reason"] for each in done.dropped]) == ((), ["unchanged"])
+
+
 async def test_what_moves_in_meaning_or_label_is_dropped_with_the_reason() -> None:
     async def rewrite(method: Method, text: str) -> str:
         return text.replace("good", "bad") if "good" in text else text.replace("is", "seems")

@@ -179,6 +179,21 @@ def test_labels_are_counted_with_their_balance(tmp_path: Path) -> None:
     assert report.imbalance == 3
 
 
+def test_one_text_with_two_labels_is_a_conflict_and_one_word_more_no_duplicate(tmp_path: Path) -> None:
+    said = "The parcel came in time and everything in it was whole"
+    rows = [(said, "good"), (f"{said}, not", "bad"), (said.upper(), "bad"), (said, "good"), (f"{said}.", "good")]
+    path = write_jsonl(tmp_path / "c.jsonl", ({"text": text, "label": label} for text, label in rows))
+    data = read_data(str(path))
+    found = check(data).findings
+    assert [(each.row, each.reason) for each in found] == [
+        (3, "label_conflict"),
+        (4, "duplicate"),
+        (5, "near_duplicate"),
+    ]
+    assert found[0].why == "it is the same as row 1, but its label is bad and not good"
+    assert [row.number for row in filter_rows(data, Wanted()).kept] == [1, 2]
+
+
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=50))
 @settings(max_examples=40)
 def test_the_histogram_holds_every_row(values: list[int]) -> None:

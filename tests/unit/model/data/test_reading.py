@@ -92,6 +92,26 @@ def test_a_table_whose_lines_do_not_fit_its_head_is_refused_by_line(tmp_path: Pa
     assert [(each.number, each.reason) for each in found.refused] == [(n, "unreadable") for n in (2, 3, 4)]
 
 
+def test_a_long_field_of_a_table_is_read_and_a_broken_line_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text,label\n{'long ' * 40_000},1\n")
+    assert len(read_data(str(path)).rows[0].text) == 200_000
+    path.write_text(f"text,label\na,1\n{'x' * (17 * 1024 * 1024)},1\n")
+    with pytest.raises(InvalidRequest, match="line 3 is no line of a table"):
+        read_data(str(path))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_half_a_character_is_refused_by_row(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.{kind}"
+    lines = ['{"text": "whole \\ud83d\\ude00"}', '{"text": "half \\ud83d"}']
+    path.write_text("\n".join(lines) if kind == "jsonl" else f"[{','.join(lines)}]")
+    found = read_data(str(path))
+    assert [row.text for row in found.rows] == ["whole 😀"]
+    assert [(each.number, each.reason) for each in found.refused] == [(2, "unreadable")]
+    assert r"'\ud83d'" in found.refused[0].why
+
+
 def test_what_is_no_file_of_rows_says_so(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="There is no file"):
         read_data(str(tmp_path / "none.jsonl"))

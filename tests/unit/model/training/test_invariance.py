@@ -21,7 +21,7 @@ from pagoda.core.runs.metrics import read_metrics
 from pagoda.model.data.rows import Refused, Row
 from pagoda.model.training.encoding import IGNORED, Encoder, Example
 from pagoda.model.training.packing import Collator, Order, Packed, Rows, pack
-from pagoda.model.training.recipe import recipe_from
+from pagoda.model.training.recipe import FIGURES, recipe_from
 from tests.trainable_models import CHATML, byte_tokenizer, tiny_gpt2, tiny_llama, write_jsonl
 from tests.unit.model.training.conftest import Train
 
@@ -109,9 +109,10 @@ def test_an_epoch_has_every_row_once_and_the_same_order_again(lengths: list[int]
     assert sum(map(max, whole)) <= best, "batches are of like length"
 
 
-def test_accumulated_batches_equal_a_large_one(fit: Train) -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_accumulated_batches_equal_a_large_one(fit: Train, grouped: bool) -> None:
     """Whatever the lengths of the rows in each: the mean is over the tokens of the step, not over means."""
-    texts = {"data": {"train": str(_texts(fit)), "form": "text"}, "group_by_length": False}
+    texts = {"data": {"train": str(_texts(fit)), "form": "text"}, "group_by_length": grouped}
     large, apart = (
         fit("large", batch_size=8, accumulation=1, **texts),
         fit("apart", batch_size=2, accumulation=4, **texts),
@@ -268,6 +269,7 @@ def test_the_head_of_a_classification_is_trained_and_saved_with_lora(fit: Train,
     )
     saved = load_file(folder / "artifacts" / "adapter" / "adapter_model.safetensors")
     assert any("score" in name for name in saved)
+    assert tuple(outcome["after"]) == FIGURES["classification"]
     assert outcome["after"]["eval_accuracy"] == 1.0 > outcome["before"]["eval_accuracy"]
     base = AutoModelForSequenceClassification.from_pretrained(llama, num_labels=2, pad_token_id=257)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # asked by PEFT

@@ -18,7 +18,7 @@ from pagoda.core.runs.metrics import read_metrics
 from pagoda.core.settings import Settings
 from pagoda.model.training.checkpoints import MARK, Checkpoints
 from pagoda.model.training.desk import FolderDesk
-from pagoda.model.training.recipe import read_recipe, recipe_from
+from pagoda.model.training.recipe import FIGURES, read_recipe, recipe_from
 from pagoda.model.training.work import train
 from tests.trainable_models import write_jsonl
 from tests.unit.model.training.conftest import Train
@@ -40,6 +40,7 @@ def test_a_training_learns_and_leaves_a_model_that_loads(fit: Train, llama: Path
         data={"validation": str(rows)},
         evaluate_every=40,
     )
+    assert tuple(outcome["after"]) == FIGURES["generation"]
     assert outcome["after"]["eval_loss"] < 0.95 * outcome["before"]["eval_loss"]
     assert outcome["after"]["eval_token_accuracy"] >= 0.5 > outcome["before"]["eval_token_accuracy"]
     saved = Path(outcome["saved"])
@@ -87,6 +88,21 @@ def test_a_cancelled_training_saves_where_it_stands_and_goes_on_from_there(fit: 
     )
     train(asked, FolderDesk(tmp_path / "cancelled", 1, Settings(home=tmp_path), writes=True))
     assert curve(tmp_path / "cancelled") == curve(calm)
+
+
+def test_a_resumed_training_is_as_patient_as_one_that_was_not_interrupted(fit: Train, rows: Path) -> None:
+    changes = {"steps": 40, "learning_rate": 0.5, "schedule": "constant", "evaluate_every": 1, "patience": 6}
+    outcome, calm = fit("calm", data={"validation": str(rows)}, **changes)
+    assert 6 < outcome["steps"] < 12, "some patience is used up at step 6"
+    asked = recipe_from(json.loads((calm / "recipe.json").read_text()))
+    folder = calm.with_name("cancelled")
+    with pytest.raises(RunStopped):
+        train(asked, Impatient(folder, 1, Settings(home=calm.parent), writes=True))
+    again = train(asked, FolderDesk(folder, 1, Settings(home=calm.parent), writes=True))
+    assert (again["steps"], again["resumed_at"]) == (outcome["steps"], 6)
+    assert curve(folder) == curve(calm)
+    attempts = [json.loads(line)["attempt"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(attempts)) == [1, 2]
 
 
 def test_early_stopping_keeps_the_best(fit: Train, rows: Path) -> None:
@@ -146,6 +162,8 @@ def test_what_is_not_there_is_said_at_once(fit: Train, tmp_path: Path, rows: Pat
         fit(max_length=512)
     with pytest.raises(InvalidRequest, match="must be a multiple of evaluate_every"):
         fit(data={"validation": str(rows)}, evaluate_every=4, save_every=6)
+    with pytest.raises(InvalidRequest, match="there is only one: start it with torchrun"):
+        fit(shard=True)
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "config.json").write_text("{}")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
@@ -208,6 +226,8 @@ def test_checkpoints_count_only_when_they_are_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-12", "checkpoint-2"]
     (tmp_path / "checkpoint-14").mkdir()  # killed while it was written
     assert kept.newest() == tmp_path / "checkpoint-12"
+    assert (tmp_path / "checkpoint-14").exists(), "another process may be writing it"
+    kept.tidy()
     assert not (tmp_path / "checkpoint-14").exists()
     with pytest.raises(StoreError, match=r"checkpoint of step 16 .* step 12 is kept"):
         _fill(kept, tmp_path / "checkpoint-16")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import Embed, Generation, OutputFormat, Sampling, Toolset, ToolSpec
-from pagoda.model.catalog.entry import HubFiles, LocalPath, ModelEntry, Pool, RemoteAddress
+from pagoda.model.catalog.entry import Adapter, HubFiles, LocalPath, ModelEntry, Pool, RemoteAddress
 from pagoda.model.catalog.identity import ModelIdentities
 from pagoda.model.catalog.record import Record, write_record
 from pagoda.model.catalog.store import ModelStore
@@ -220,6 +220,31 @@ def test_a_models_identity_follows_what_was_fetched(tmp_path: Path) -> None:
         seen |= {identities.of(model), identities.of(model)}
     assert len(seen) == 2
     assert None not in seen
+
+
+def test_an_adapters_identity_follows_its_files_and_its_base(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models", no_member)
+    weights = tmp_path / "base.gguf"
+    weights.write_bytes(b"base")
+    base = ModelEntry(id="base", task="chat", engine="llamacpp", source=LocalPath(path=str(weights)))
+    adapter = ModelEntry(
+        id="tuned", task="chat", engine="llamacpp", source=Adapter(base="base", path=str(tmp_path / "tuned"))
+    )
+    identities = ModelIdentities(store, lambda _: base)
+    assert identities.of(adapter) is None, "its files are not here"
+
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "adapter_config.json").write_text("{}")
+    file = tmp_path / "tuned" / "adapter_model.safetensors"
+    file.write_bytes(b"first")
+    first = identities.of(adapter)
+    assert first is not None
+    assert identities.of(adapter) == first
+    file.write_bytes(b"trained again")
+    again = identities.of(adapter)
+    assert again not in (None, first)
+    weights.write_bytes(b"another base")
+    assert identities.of(adapter) not in (None, first, again)
 
 
 def test_a_models_identity_is_its_entry_without_words_for_people(tmp_path: Path) -> None:

@@ -2,32 +2,46 @@
 
 import { byId, el } from "./dom.js";
 import { errorText } from "./errors.js";
-import { t } from "./i18n.js";
+import { onLanguage, t } from "./i18n.js";
 
 const VERDICTS = { supported: "knowledge.supported", contradicted: "knowledge.contradicted", not_found: "knowledge.not_found" };
 const CITATION = /\[(\d+)\]/g;
 
 export class Answers {
   #place = byId("thread");
+  #drawings = [];
   #open;
 
   /** `open(passage)` is called when a citation or source is chosen. */
   constructor(open) {
     this.#open = open;
+    onLanguage(() => {
+      for (const draw of this.#drawings) draw();
+    });
   }
 
   clear() {
     this.#place.replaceChildren();
+    this.#drawings = [];
   }
 
-  /** A question with room for its answer: `{ piece(text), done(answer), checked(claims), fail(error), stopped() }`. */
+  /** A question with room for its answer: `{ piece(text), done(answer), checked(claims), fail(error), stopped(), remove() }`. */
   add(question) {
     const text = el("div", { class: "answer-text prose" });
     const rest = el("div", {});
     const article = el("article", { class: "message answer waiting", "aria-busy": "true" }, text, rest);
-    this.#place.append(el("article", { class: "message question" }, el("div", { class: "bubble plain-text" }, question)), article);
+    const asked = el("article", { class: "message question" }, el("div", { class: "bubble plain-text" }, question));
+    this.#place.append(asked, article);
     article.scrollIntoView({ block: "end" });
-    const end = () => {
+    const known = {};
+    const draw = () => {
+      if (known.answer) text.replaceChildren(...this.#cited(known.answer));
+      rest.replaceChildren(...this.#rest(known, question));
+    };
+    this.#drawings.push(draw);
+    const end = (how) => {
+      Object.assign(known, how);
+      draw();
       article.classList.remove("waiting");
       article.removeAttribute("aria-busy");
       article.scrollIntoView({ block: "nearest" });
@@ -37,24 +51,26 @@ export class Answers {
         article.classList.remove("waiting");
         text.append(more);
       },
-      done: (answer) => {
-        text.replaceChildren(...this.#cited(answer));
-        rest.replaceChildren(...this.#sources(answer, question));
-        end();
-      },
+      done: (answer) => end({ answer }),
       checked: (claims) => {
-        const judged = claims.filter(({ verdict }) => verdict in VERDICTS);
-        if (judged.length) rest.append(el("p", { class: "sources-title" }, t("knowledge.claims")), this.#claims(judged));
+        known.claims = claims;
+        rest.append(...this.#claims(claims));
       },
-      fail: (error) => {
-        rest.replaceChildren(el("div", { class: "error", role: "group", "aria-label": t("error.title") }, el("p", {}, errorText(error))));
-        end();
-      },
-      stopped: () => {
-        rest.replaceChildren(el("p", { class: "end-note" }, t("message.stopped")));
-        end();
+      fail: (error) => end({ error }),
+      stopped: () => end({ stopped: true }),
+      remove: () => {
+        asked.remove();
+        article.remove();
       },
     };
+  }
+
+  /** What stands below an answer, or in its place. */
+  #rest({ answer, claims, error, stopped }, question) {
+    if (error) return [el("div", { class: "error", role: "group", "aria-label": t("error.title") }, el("p", {}, errorText(error)))];
+    if (stopped) return [el("p", { class: "end-note" }, t("message.stopped"))];
+    if (!answer) return [];
+    return [...this.#sources(answer, question), ...this.#claims(claims ?? [])];
   }
 
   #cited({ answer, citations }) {
@@ -83,15 +99,20 @@ export class Answers {
 
   /** Each claim with what the documents say to it, and the sentences that say so. */
   #claims(claims) {
-    const rows = claims.map(({ claim, verdict, evidence }) => {
-      const places = evidence.map((span, at) => this.#button("cite", { ...span, number: at + 1, title: span.source }, [span.text]));
+    const judged = claims.filter(({ verdict }) => verdict in VERDICTS);
+    if (!judged.length) return [];
+    const rows = judged.map(({ claim, verdict, evidence }) => {
+      const places = evidence.map((span) => {
+        const attributes = { type: "button", class: "cite", title: t("knowledge.from", span), onclick: () => this.#open(span) };
+        return el("button", attributes, span.text);
+      });
       return el("li", { class: verdict }, el("span", { class: "verdict" }, t(VERDICTS[verdict])), el("span", {}, claim), ...places);
     });
-    return el("ul", { class: "claims" }, ...rows);
+    return [el("p", { class: "sources-title" }, t("knowledge.claims")), el("ul", { class: "claims" }, ...rows)];
   }
 
   #button(kind, passage, inside) {
-    const label = t("knowledge.open", { number: passage.number, title: passage.title });
+    const label = t("knowledge.open", passage);
     const attributes = { type: "button", class: kind || null, "aria-label": label, title: label };
     return el("button", { ...attributes, onclick: () => this.#open(passage) }, ...inside);
   }

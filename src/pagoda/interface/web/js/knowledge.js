@@ -32,41 +32,55 @@ let current = null;
 let turns = [];
 let running = null;
 
-/** Do what may fail; what is wrong is said in the banner, and a key is asked for where one is missing. */
-async function attempt(work) {
+/** Do what may fail, and tell whether it went. Where a key would help one is asked for; it may see other collections. */
+async function attempt(work, retry = () => attempt(work)) {
+  let error = await tried(work, retry);
+  const again = async () => {
+    error = await tried(() => load().then(work), retry);
+    return error;
+  };
+  if (error && isAboutKey(error)) await askForKey(error, again, drawShelves);
+  return !error;
+}
+
+/** Do what may fail, and give the error; the banner says it, unless a key would help. */
+async function tried(work, retry) {
   try {
     await work();
     banner("");
     return null;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (isAboutKey(error)) return error;
-    banner(errorText(error), { label: t("error.retry"), run: () => attempt(work) });
+    if (!isAboutKey(error)) banner(errorText(error), { label: t("error.retry"), run: retry });
     return error;
   }
 }
 
+/** Learn which models and collections there are. */
+async function load() {
+  await models.refresh();
+  shelves = await library.collections();
+  if (current && !isKnown(current)) leave();
+}
+
+const isKnown = (name) => shelves.some((each) => each.name === name);
+
 async function refresh() {
-  const work = async () => {
-    await models.refresh();
-    shelves = await library.collections();
-  };
-  const error = await attempt(work);
-  if (error && isAboutKey(error)) return askForKey(error, () => attempt(work), start);
+  const went = await attempt(load, start);
   drawShelves();
+  return went;
 }
 
 async function start() {
-  await refresh();
+  if (!(await refresh())) return;
   const wanted = placeInAddress();
-  const kept = preferences.get("collection");
-  const first = [wanted?.collection, kept, shelves[0]?.name].find((name) => shelves.some((each) => each.name === name));
+  const first = [wanted?.collection, current, preferences.get("collection"), shelves[0]?.name].find(isKnown);
   if (first) await choose(first);
-  if (wanted && current) openPassage(wanted);
+  if (wanted) await follow(wanted);
 }
 
 async function choose(name) {
-  if (name !== current) startOver();
+  if (name !== current) leave();
   current = name;
   preferences.set("collection", name);
   if (drawer.isOpen()) drawer.slide(false);
@@ -78,8 +92,16 @@ function startOver() {
   running?.abort();
   turns = [];
   answers.clear();
-  reader.hide();
+  closePassage();
   byId("welcome").hidden = false;
+}
+
+/** Show nothing of the collection that was current. */
+function leave() {
+  startOver();
+  current = null;
+  byId("documents").replaceChildren();
+  byId("no-documents").hidden = true;
 }
 
 function drawShelves() {
@@ -96,8 +118,8 @@ function drawShelves() {
 async function drawDocuments() {
   const name = current;
   await attempt(async () => {
-    const found = await library.documents(name);
-    if (name !== current) return;
+    const found = name === current ? await library.documents(name) : [];
+    if (name !== current) return; // another was chosen, or another key does not see it
     byId("no-documents").hidden = found.length > 0;
     byId("documents").replaceChildren(
       ...found.map((each) => row(each.title, each.source, () => openPassage({ document: each.id, start: 0, end: 0 }), () => removeDocument(each), false)),
@@ -115,28 +137,20 @@ function row(title, note, open, remove, isCurrent) {
 async function newCollection() {
   const given = await askText(t("knowledge.new"), t("knowledge.name"), "");
   if (!given) return;
-  const error = await attempt(() => library.ensureCollection(given));
-  if (error) return;
+  if (!(await attempt(() => library.ensureCollection(given)))) return;
   await refresh();
   await choose(given);
 }
 
 async function removeCollection(name) {
   if (!(await confirmAction(t("knowledge.delete", { title: name }), t("knowledge.delete.text"), t("dialog.delete")))) return;
-  await attempt(() => library.deleteCollection(name));
-  if (name === current) {
-    startOver();
-    current = null;
-    byId("documents").replaceChildren();
-    byId("no-documents").hidden = true;
-  }
-  await refresh();
+  if (await attempt(() => library.deleteCollection(name))) await refresh();
 }
 
 async function removeDocument({ id, title }) {
   if (!(await confirmAction(t("knowledge.delete", { title }), t("knowledge.delete.text"), t("dialog.delete")))) return;
-  await attempt(() => library.deleteDocument(current, id));
-  await changed();
+  const collection = current;
+  if (await attempt(() => library.deleteDocument(collection, id))) await changed();
 }
 
 async function changed() {
@@ -186,28 +200,40 @@ async function answer(text) {
   byId("welcome").hidden = true;
   const controller = new AbortController();
   const shown = answers.add(text);
+  const told = turns; // whoever starts over has others
+  let refusal = null;
   running = controller;
   composer.setBusy(true);
+  const question = { collection: current, question: text, method: byId("quote").checked ? "quote" : "auto" };
+  if (!byId("quote").checked) Object.assign(question, { model: models.chosen || null, history: told.slice(-MOST_TURNS) });
   try {
-    const question = { collection: current, question: text, method: byId("quote").checked ? "quote" : "auto" };
-    if (!byId("quote").checked) Object.assign(question, { model: models.chosen || null, history: turns.slice(-MOST_TURNS) });
     for await (const said of library.ask(question, controller.signal)) {
       if (said.type === "piece") shown.piece(said.text);
       if (said.type === "answer") {
         shown.done(said);
         announce(t("announce.answer", { text: said.answer }));
-        turns.push({ role: "user", content: text }, { role: "assistant", content: said.answer });
+        told.push({ role: "user", content: text }, { role: "assistant", content: said.answer });
         if (said.model && said.outcome === "answered") judge(shown, question.collection, said);
       }
     }
   } catch (error) {
-    if (controller.signal.aborted) shown.stopped();
-    else if (error instanceof ApiError) shown.fail(error);
-    else throw error;
+    if (controller.signal.aborted) return shown.stopped();
+    if (!(error instanceof ApiError)) throw error;
+    shown.fail(error);
+    refusal = error;
   } finally {
     if (running === controller) running = null;
     composer.setBusy(running !== null);
   }
+  if (refusal && isAboutKey(refusal)) await askForKey(refusal, () => tried(load, start), () => askAgain(question, shown));
+}
+
+/** Ask a question once more that was refused for want of a key. */
+function askAgain({ collection, question }, shown) {
+  drawShelves();
+  if (collection !== current) return; // another key does not see it
+  shown.remove();
+  send(question);
 }
 
 /** Hold each claim of an answer against the documents. */
@@ -225,6 +251,23 @@ function openPassage({ document, start, end }) {
   reader.show(current, { document, start, end });
 }
 
+function closePassage() {
+  reader.hide();
+  pointTo(null);
+}
+
+/** Open the passage that the address names, in its collection. */
+async function follow(wanted) {
+  const { collection } = wanted;
+  if (!isKnown(collection) && !(await refresh())) return;
+  if (!isKnown(collection)) {
+    closePassage();
+    return toast(t("knowledge.missing", { name: collection }), "bad");
+  }
+  if (collection !== current) await choose(collection);
+  if (collection === current) openPassage(wanted);
+}
+
 /** The address of the page names the passage that is open: `#collection/document/start-end`. */
 function pointTo(passage) {
   const parts = passage ? [current, passage.document, `${passage.start}-${passage.end}`] : [];
@@ -233,9 +276,15 @@ function pointTo(passage) {
 }
 
 function placeInAddress() {
-  const [collection, document, range] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  const places = /^(\d+)-(\d+)$/.exec(range ?? "");
-  return places ? { collection, document, start: Number(places[1]), end: Number(places[2]) } : null;
+  const [, collection, document, start, end] = /^#([^/]+)\/([^/]+)\/(\d+)-(\d+)$/.exec(location.hash) ?? [];
+  if (!collection) return null;
+  try {
+    const [name, id] = [collection, document].map(decodeURIComponent);
+    return { collection: name, document: id, start: Number(start), end: Number(end) };
+  } catch (error) {
+    if (error instanceof URIError) return null; // cut or mistyped
+    throw error;
+  }
 }
 
 function listen() {
@@ -263,7 +312,7 @@ function listen() {
   });
   window.addEventListener("hashchange", () => {
     const wanted = placeInAddress();
-    if (wanted && wanted.collection === current) reader.show(current, wanted);
+    if (wanted) follow(wanted);
   });
   onLanguage(() => {
     drawShelves();

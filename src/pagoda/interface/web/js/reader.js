@@ -2,7 +2,7 @@
 
 import { byId, el } from "./dom.js";
 import { errorText } from "./errors.js";
-import { number, t } from "./i18n.js";
+import { number, onLanguage, t } from "./i18n.js";
 import { documentText } from "./library.js";
 
 /** How much of the document stands around the passage, characters. */
@@ -12,6 +12,7 @@ export class Reader {
   #place = byId("reader");
   #back = null;
   #asked = 0;
+  #sayPlace = () => {};
 
   /** `onClose` is called when the user closes it. */
   constructor(onClose) {
@@ -20,6 +21,7 @@ export class Reader {
       this.#back?.focus?.();
       onClose();
     };
+    onLanguage(() => this.#sayPlace());
     byId("reader-close").addEventListener("click", close);
     this.#place.addEventListener("keydown", (event) => {
       if (event.key === "Escape") close();
@@ -41,8 +43,7 @@ export class Reader {
       if (asked === this.#asked) this.#draw(found, start, end);
     } catch (error) {
       if (asked !== this.#asked) return;
-      byId("reader-title").textContent = t("knowledge.reader");
-      byId("reader-place").textContent = error.status === 404 ? t("knowledge.gone") : errorText(error);
+      this.#say(() => [t("knowledge.reader"), error.status === 404 ? t("knowledge.gone") : errorText(error)]);
       byId("reader-text").replaceChildren();
     }
   }
@@ -53,11 +54,17 @@ export class Reader {
     const passage = el("mark", {}, cut(start, end));
     const before = (found.start > 0 ? "… " : "") + cut(found.start, start);
     const after = cut(end, found.end) + (found.end < found.length ? " …" : "");
-    byId("reader-title").textContent = found.title;
-    const place = { source: found.source, start: number(start), end: number(end) };
-    byId("reader-place").textContent = t("knowledge.place", place);
+    this.#say(() => [found.title, t("knowledge.place", { source: found.source, start: number(start), end: number(end) })]);
     byId("reader-text").replaceChildren(before, passage, after);
     passage.scrollIntoView({ block: "center" });
     byId("reader-text").focus({ preventScroll: true });
+  }
+
+  /** Show a title and a note, in whatever language is chosen. */
+  #say(words) {
+    this.#sayPlace = () => {
+      [byId("reader-title").textContent, byId("reader-place").textContent] = words();
+    };
+    this.#sayPlace();
   }
 }

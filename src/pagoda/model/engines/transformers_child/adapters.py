@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pagoda.core.errors import InvalidRequest, NotFound
+from pagoda.model.catalog.adapters import adapter_version
 from pagoda.model.catalog.entry import ADAPTER_FILES
 
 
@@ -28,7 +29,7 @@ class Adapters:
 
     def holds(self, name: str, path: str) -> bool:
         """Whether the adapter is loaded as it lies in that folder now."""
-        return name in self._versions and self._versions[name] == _version(path)
+        return name in self._versions and self._versions[name] == adapter_version(name, path)
 
     def load(self, name: str, path: str) -> None:
         """Load an adapter beside the others, in place of one of its name. Raises ``InvalidRequest`` with why not."""
@@ -37,7 +38,7 @@ class Adapters:
             if not (folder / needed).is_file():
                 pickled = " (a pickle is never loaded)" if (folder / "adapter_model.bin").is_file() else ""
                 raise InvalidRequest(f"The adapter folder {path} has no {needed}{pickled}.", param="model")
-        version = _version(path)
+        version = adapter_version(name, path)
         slot = f"adapter{next(self._numbers)}"  # a module's name may hold no dots, a model's id may
         self._active = "?"  # loading makes the new one active, or leaves anything behind
         try:
@@ -74,8 +75,3 @@ class Adapters:
     def _drop(self, slot: str) -> None:
         if slot in self._there:
             self._model.delete_adapter(slot)
-
-
-def _version(path: str) -> tuple[str, int]:
-    """Tells an adapter from one that was trained again into the same folder."""
-    return path, max((Path(path) / name).stat().st_mtime_ns for name in ADAPTER_FILES)

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+from torch.utils.checkpoint import checkpoint
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blend:
@@ -18,15 +21,11 @@ class Blend:
     divergence: Literal["forward", "reverse"] = "forward"
     temperature: float = 2.0
     hard: float = 0.0
-    words: int = 0
-    """Entries of the vocabulary that both models have; rows beyond are padding. 0: all."""
     chunk: int = 256
 
 
 def divergence(student: Any, teacher: Any, blend: Blend) -> Any:
     """The divergence at each place, natural logarithm: tensors of shape (places, words) to one of shape (places,)."""
-    import torch
-
     own = torch.log_softmax(student.float() / blend.temperature, dim=-1)
     its = torch.log_softmax(teacher.float() / blend.temperature, dim=-1)
     left, right = (its, own) if blend.divergence == "forward" else (own, its)
@@ -41,9 +40,6 @@ def loss_of(
     Of student and teacher each the states (rows, places, width) and the head that makes them logits; ``labels``
     (rows, places) holds -100 where nothing is to be learnt. The head is computed again on the way back.
     """
-    import torch
-    from torch.utils.checkpoint import checkpoint
-
     wanted = labels[:, 1:].reshape(-1)
     kept = wanted != -100
     states = student[0][:, :-1].reshape(-1, student[0].shape[-1])[kept]
@@ -54,7 +50,8 @@ def loss_of(
         logits = student[1](mine)
         with torch.no_grad():
             goal = teacher[1](its)
-        words = blend.words or logits.shape[-1]
+        # Embeddings are often padded to other heights (151,936 and 152,064 rows of one family): no token lies there.
+        words = min(logits.shape[-1], goal.shape[-1])
         gap = divergence(logits[:, :words], goal[:, :words], blend).sum()
         plain = torch.nn.functional.cross_entropy(logits.float(), answer, reduction="sum") if blend.hard else 0.0
         return (1 - blend.hard) * blend.temperature**2 * gap + blend.hard * plain
