@@ -9,7 +9,6 @@ of staying away. Read from ``PAGODA_PUBLIC_DATA`` or ``../shared/data``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ground import settings
-from benchmarks.retrieval import data
+from benchmarks.retrieval import data, is_held_out, open_book
 from pagoda.application.platform import Platform
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import Call
@@ -31,15 +30,6 @@ QUESTIONS = int(os.environ.get("QUESTIONS", "100"))
 METHODS = os.environ.get("METHODS", "quote").split(",")
 Asked = tuple[str, str, list[str]]
 """Text, question, and the answers that will do."""
-
-
-def natural_questions() -> list[Asked]:
-    found: list[Asked] = []
-    for line in (data() / "nq_open_book.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        text, _, rest = row["context"].removeprefix("Context: ").rpartition("\n\nQuestion: ")
-        found.append((text, rest.removesuffix("\nAnswer:").strip(), [row["answer"], *row["aliases"]]))
-    return odd(found)
 
 
 def quac() -> tuple[list[Asked], list[Asked]]:
@@ -57,8 +47,7 @@ def quac() -> tuple[list[Asked], list[Asked]]:
 
 
 def odd(asked: Sequence[Asked]) -> list[Asked]:
-    kept = [each for each in asked if each[1] and hashlib.sha256(each[1].encode()).digest()[-1] % 2]
-    return kept[:QUESTIONS]
+    return [each for each in asked if is_held_out(each[1])][:QUESTIONS]
 
 
 async def measure() -> dict[str, Any]:
@@ -67,7 +56,7 @@ async def measure() -> dict[str, Any]:
         platform = Platform(settings(Path(folder) / "home", {}), os.environ)
         await platform.start()
         try:
-            asked = natural_questions()
+            asked = odd(open_book())
             await take(platform, "nq", [text for text, _, _ in asked])
             told, untold = quac()
             await take(platform, "quac", [text for text, _, _ in (*told, *untold)])

@@ -45,15 +45,20 @@ def data() -> Path:
     return Path(os.environ.get("PAGODA_PUBLIC_DATA", "../shared/data")) / "rag"
 
 
-def natural_questions() -> tuple[list[str], list[Asked]]:
-    texts: list[str] = []
-    asked: list[Asked] = []
+def open_book() -> list[tuple[str, str, list[str]]]:
+    """Natural Questions: a text, what is asked of it, and the answers that will do."""
+    found = []
     for line in (data() / "nq_open_book.jsonl").read_text(encoding="utf-8").splitlines():
-        text, _, rest = json.loads(line)["context"].removeprefix("Context: ").rpartition("\n\nQuestion: ")
-        if text not in texts:
-            texts.append(text)
-        asked.append((texts.index(text), rest.removesuffix("\nAnswer:").strip()))
-    return texts, asked
+        row = json.loads(line)
+        text, _, rest = row["context"].removeprefix("Context: ").rpartition("\n\nQuestion: ")
+        found.append((text, rest.removesuffix("\nAnswer:").strip(), [row["answer"], *row["aliases"]]))
+    return found
+
+
+def natural_questions() -> tuple[list[str], list[Asked]]:
+    places: dict[str, int] = {}
+    asked = [(places.setdefault(text, len(places)), question) for text, question, _ in open_book()]
+    return list(places), asked
 
 
 def cmrc() -> tuple[list[str], list[Asked]]:
@@ -66,9 +71,13 @@ def cmrc() -> tuple[list[str], list[Asked]]:
     return texts, asked
 
 
+def is_held_out(question: str) -> bool:
+    """Whether nothing was chosen on this question: its SHA-256 is odd."""
+    return bool(question) and hashlib.sha256(question.encode()).digest()[-1] % 2 == 1
+
+
 def held_out(asked: Sequence[Asked]) -> list[Asked]:
-    odd = [each for each in asked if each[1] and hashlib.sha256(each[1].encode()).digest()[-1] % 2]
-    return [each for each in odd if TEXTS is None or each[0] < TEXTS]
+    return [each for each in asked if is_held_out(each[1]) and (TEXTS is None or each[0] < TEXTS)]
 
 
 async def measure() -> dict[str, Any]:
@@ -158,7 +167,10 @@ async def close(retrieval: Retrieval, own: str, questions: Sequence[Asked]) -> f
     return round(passed / len(questions), 3)
 
 
-def embedder(platform: Platform) -> Callable[[Sequence[str], Any], Coroutine[Any, Any, list[list[float]]]]:
+Embedder = Callable[[Sequence[str], Any], Coroutine[Any, Any, list[list[float]]]]
+
+
+def embedder(platform: Platform) -> Embedder:
     """The model's vectors. What is longer than it takes is cut, as libraries that call a model themselves do."""
 
     async def embed(texts: Sequence[str], kind: Any) -> list[list[float]]:
@@ -177,18 +189,25 @@ def embedder(platform: Platform) -> Callable[[Sequence[str], Any], Coroutine[Any
     return embed
 
 
+def waiting(embed: Embedder) -> Callable[[Sequence[str], Any], list[list[float]]]:
+    """The same for a thread that waits."""
+    loop = asyncio.get_running_loop()
+    return lambda texts, kind: asyncio.run_coroutine_threadsafe(embed(texts, kind), loop).result()
+
+
 async def llama_index(platform: Platform, texts: dict[str, str]) -> Ranker:
     from llama_index.core import Document, VectorStoreIndex
     from llama_index.core.embeddings import BaseEmbedding
 
-    embed, loop = embedder(platform), asyncio.get_running_loop()
+    embed = embedder(platform)
+    wait = waiting(embed)
 
     class Model(BaseEmbedding):  # type: ignore[misc]
         def _get_text_embedding(self, text: str) -> list[float]:
-            return asyncio.run_coroutine_threadsafe(embed([text], "passage"), loop).result()[0]
+            return wait([text], "passage")[0]
 
         def _get_query_embedding(self, query: str) -> list[float]:
-            return asyncio.run_coroutine_threadsafe(embed([query], "query"), loop).result()[0]
+            return wait([query], "query")[0]
 
         async def _aget_query_embedding(self, query: str) -> list[float]:
             return (await embed([query], "query"))[0]
@@ -208,20 +227,14 @@ async def langchain_core(platform: Platform, texts: dict[str, str]) -> Ranker:
     from langchain_core.vectorstores import InMemoryVectorStore
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    embed = embedder(platform)
+    wait = waiting(embedder(platform))
 
-    class Model(Embeddings):  # type: ignore[misc]
+    class Model(Embeddings):  # type: ignore[misc]  # the asynchronous forms call these in a thread
         def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            raise NotImplementedError
+            return wait(texts, "passage")
 
         def embed_query(self, text: str) -> list[float]:
-            raise NotImplementedError
-
-        async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-            return await embed(texts, "passage")
-
-        async def aembed_query(self, text: str) -> list[float]:
-            return (await embed([text], "query"))[0]
+            return wait([text], "query")[0]
 
     pieces = RecursiveCharacterTextSplitter().create_documents(list(texts.values()), [{"name": name} for name in texts])
     store = InMemoryVectorStore(Model())

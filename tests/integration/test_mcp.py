@@ -10,7 +10,9 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.types import TextContent
 
+from pagoda.application.agenting import home_audit
 from pagoda.core.errors import ToolError
+from pagoda.core.settings import Settings
 from pagoda.logic.tools.mcp import open_server
 from pagoda.logic.tools.performing import perform
 from pagoda.logic.tools.tool import Occasion
@@ -31,6 +33,9 @@ async def test_the_official_client_uses_pagodas_tools(tmp_path: Path) -> None:
         wrong = await client.call_tool("calculator", {"expression": "9**9**9"})
         assert wrong.is_error
         assert {"search_collection", "ask_collection", "run_prompt"} <= set(names)
+    async with home_audit(Settings(home=tmp_path)) as book:
+        lines = [(line.action, line.subject.split()[0], line.outcome) for line in await book.audit(limit=9)][::-1]
+    assert lines == [("MCP tools/call", "calculator", outcome) for outcome in ("begun", "done", "begun", "failed")]
 
 
 async def test_tools_of_a_server_are_called_and_those_that_change_things_need_approval(tmp_path: Path) -> None:

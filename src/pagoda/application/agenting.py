@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pagoda.application.counting import open_telemetry
+from pagoda.application.records import Records
 from pagoda.application.retrieving import Retrieval, home_retrieval
 from pagoda.core.ports import Inference
 from pagoda.core.settings import Settings
 from pagoda.core.storage.store import Store, open_store
-from pagoda.logic.agents.desk import Agents
+from pagoda.logic.agents.desk import Agents, Terms
+from pagoda.logic.agents.journal import AgentRun
+from pagoda.logic.agents.plan import AgentPlan
+from pagoda.logic.agents.subagents import check_subagents, read_subagents, subagent_tools
 from pagoda.logic.prompts.index import PromptIndex
 from pagoda.logic.tools.knowledge import Knowledge, knowledge_tools
 from pagoda.logic.tools.observing import observed
 from pagoda.logic.tools.shelf import Toolshelf, open_toolshelf
+from pagoda.logic.tools.tool import Occasion, Tool
+from pagoda.service.keys.book import KeyBook
+from pagoda.service.limits.prices import price_table
 from pagoda.service.telemetry import Telemetry
 
 
@@ -36,11 +43,18 @@ class AgentDesk:
         async with self._opening:
             if self._agents is None:
                 async with AsyncExitStack() as exit:
-                    shelf = await _shelf(self._settings, exit, self._telemetry, self._knowledge)
-                    store = self._retrieval.store
-                    self._agents = Agents(store, lambda: self._retrieval.inference, shelf, self._telemetry)
+                    settings, store = self._settings, self._retrieval.store
+                    subagents = await asyncio.to_thread(read_subagents, settings.tools.agents)
+                    more = subagent_tools(subagents, settings.defaults.chat, self._delegate)
+                    shelf = await _shelf(settings, exit, self._telemetry, self._knowledge, more)
+                    check_subagents(subagents, shelf)
+                    terms = Terms(price_table(settings.prices), settings.reviews.reviewers)
+                    self._agents = Agents(store, lambda: self._retrieval.inference, shelf, self._telemetry, terms)
                     self._exit = exit.pop_all()
         return self._agents
+
+    async def _delegate(self, plan: AgentPlan, occasion: Occasion) -> AgentRun:
+        return await (await self.agents()).delegate(plan, occasion)
 
     async def _knowledge(self) -> Knowledge:
         return _knowledge(self._settings, self._retrieval, self._prompts)
@@ -68,6 +82,16 @@ async def open_shelf_of_tools(settings: Settings, environment: Mapping[str, str]
             return opened[0]
 
         yield await _shelf(settings, exit, _own_telemetry(settings, exit), knowledge)
+
+
+@asynccontextmanager
+async def home_audit(settings: Settings) -> AsyncIterator[KeyBook]:
+    """The book of this home, for its audit log and the length of the block; its first use opens the records."""
+    records = Records(settings)
+    try:
+        yield KeyBook(records.open)
+    finally:
+        await records.close()
 
 
 @asynccontextmanager
@@ -113,9 +137,13 @@ def _knowledge(settings: Settings, retrieval: Retrieval, prompts: PromptIndex) -
 
 
 async def _shelf(
-    settings: Settings, exit: AsyncExitStack, telemetry: Telemetry, knowledge: Callable[[], Awaitable[Knowledge]]
+    settings: Settings,
+    exit: AsyncExitStack,
+    telemetry: Telemetry,
+    knowledge: Callable[[], Awaitable[Knowledge]],
+    others: Sequence[Tool] = (),
 ) -> Toolshelf:
-    more = knowledge_tools(knowledge)
+    more = [*knowledge_tools(knowledge), *others]
     if settings.tools.mcp:
         from pagoda.logic.tools.mcp import open_server  # noqa: PLC0415  (it brings the SDK, which is an extra)
 

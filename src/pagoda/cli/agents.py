@@ -39,6 +39,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--tokens", type=int, default=20_000, metavar="N", help="tokens at most, all turns together (20000)"
     )
     run.add_argument("--seconds", type=float, default=600.0, metavar="S", help="time at work at most (600)")
+    run.add_argument("--money", type=float, metavar="X", help="most that it may cost, by the prices in settings (any)")
     run.add_argument("--max-tokens", type=int, default=256, metavar="N", help="length of a turn (256)")
     for name, what, function in (
         ("resume", "go on with a run that was stopped, killed or approved", resume_agent),
@@ -146,6 +147,8 @@ def _plan(args: argparse.Namespace, settings: Settings) -> AgentPlan:
 
     if min(args.turns, args.calls, args.tokens, args.seconds, args.max_tokens) <= 0:
         raise InvalidRequest("--turns, --calls, --tokens, --seconds and --max-tokens must be above 0.")
+    if args.money is not None and not 0 < args.money <= 1_000_000:
+        raise InvalidRequest("--money must be above 0 and at most 1,000,000.")
     return AgentPlan(
         task=args.task,
         tools=tuple(name for name in args.tools.split(",") if name),
@@ -153,7 +156,7 @@ def _plan(args: argparse.Namespace, settings: Settings) -> AgentPlan:
         strategy=args.strategy,
         first=args.first,
         approve=tuple(name for name in args.approve.split(",") if name),
-        limits=Limits(turns=args.turns, calls=args.calls, tokens=args.tokens, seconds=args.seconds),
+        limits=Limits(turns=args.turns, calls=args.calls, tokens=args.tokens, seconds=args.seconds, money=args.money),
         max_tokens=args.max_tokens,
     )
 

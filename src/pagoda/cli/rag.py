@@ -107,7 +107,7 @@ def run_ingest(args: argparse.Namespace) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from pagoda.core.types import Call
+    from pagoda.core.types import PRIORITIES, Call
     from pagoda.logic.retrieval.collection import Plan
 
     given = {"model": args.model, "limit": args.chunk, "overlap": args.overlap}
@@ -118,7 +118,7 @@ def run_ingest(args: argparse.Namespace) -> int:
 
     async def take(retrieval: Retrieval, _: PromptIndex) -> Any:
         collection = await retrieval.book.ensure(args.team, args.collection, plan)
-        call = Call(tenant=args.team, purpose="ingestion", priority=20)
+        call = Call(tenant=args.team, purpose="ingestion", priority=PRIORITIES["batch"])
         roots = [Path(path) for path in args.paths]
         return await retrieval.ingestion.take(collection, roots, call, _progress(), _tags(args))
 
@@ -268,6 +268,8 @@ def run_ask(args: argparse.Namespace) -> int:
     scored = score_sourced(args, answer) if args.trust and status == 0 else None
     if scored is not None:
         status = 0 if scored.outcome.sure else 1
+    if scored is not None:
+        answer = scored.answer_of(answer)
     if args.json:
         print_json(answer.to_json() | ({} if scored is None else {"trust": scored.to_json()}))
         return status

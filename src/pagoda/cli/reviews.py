@@ -36,7 +36,9 @@ def register(commands: Any) -> None:
     listing = add("list", run_list, "list reviews, those first that waited longest", "list --state waiting")
     listing.add_argument("--state", choices=("waiting", "approved", "edited", "rejected"), help="only these")
     listing.add_argument(
-        "--reason", choices=("complaint", "confidence", "safety", "sample", "hold"), help="only those here for this"
+        "--reason",
+        choices=("complaint", "confidence", "safety", "sample", "hold", "approval"),
+        help="only those here for this",
     )
     listing.add_argument("--limit", type=int, default=50, metavar="N", help="reviews at most (default 50)")
     showing = add("show", run_show, "show a review with all that was said of it", "show rev-...")
@@ -109,12 +111,27 @@ def run_decide(args: argparse.Namespace) -> int:
 
     ruling = Ruling(decision=args.decision, reason=args.reason, edited=args.edited)
     found = _asked(args, lambda book: book.decide(args.team, args.review, args.reviewer, ruling))
+    run_id = _followed(args, found) if "approval" in found.record.reasons else None
     if args.json:
         return _show(args, found)
     said = sum(each.decision is not None and not each.judge for each in found.judgements)
     left = f"; {found.record.needed - said} more to judge" if found.record.state == "waiting" else ""
     sys.stdout.write(f"{found.record.id} is {found.record.state}{left}.\n")
+    if run_id is not None:
+        sys.stdout.write(f"Its agent goes on with `pagoda agents resume {run_id}`.\n")
     return 0
+
+
+def _followed(args: argparse.Namespace, review: Review) -> str | None:
+    import asyncio
+
+    from pagoda.application.agenting import home_records
+
+    async def follow() -> str | None:
+        async with home_records(settings_from(args)) as agents:
+            return await agents.follow_review(review, args.reviewer, tenant=args.team)
+
+    return asyncio.run(follow())
 
 
 def run_judge(args: argparse.Namespace) -> int:

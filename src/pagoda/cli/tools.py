@@ -89,18 +89,20 @@ def call_tool(args: argparse.Namespace) -> int:
     import asyncio
     import os
 
-    from pagoda.application.agenting import open_shelf_of_tools
+    from pagoda.application.agenting import home_audit, open_shelf_of_tools
     from pagoda.core.errors import InvalidRequest
-    from pagoda.core.types import new_id
-    from pagoda.logic.tools.performing import perform
-    from pagoda.logic.tools.tool import Occasion
+    from pagoda.core.types import Call
+    from pagoda.logic.tools.byhand import Hand, call_by_hand
+
+    settings = settings_from(args)
 
     async def call() -> Outcome:
-        async with open_shelf_of_tools(settings_from(args), os.environ) as shelf:
+        async with open_shelf_of_tools(settings, os.environ) as shelf, home_audit(settings) as book:
             tool = shelf.get(args.name)
             if tool.needs_approval and not args.yes:
                 raise InvalidRequest(f"{tool.name} needs approval; say --yes if you want it done.")
-            return await perform(tool, _arguments(tool, args.arguments), Occasion(key=new_id("byhand")))
+            arguments = _arguments(tool, args.arguments)
+            return await call_by_hand(Hand(book, "pagoda tools call"), tool, arguments, Call())
 
     outcome = asyncio.run(call())
     if args.json:
@@ -115,13 +117,15 @@ def serve_tools(args: argparse.Namespace) -> int:
     import asyncio
     import os
 
-    from pagoda.application.agenting import open_shelf_of_tools
+    from pagoda.application.agenting import home_audit, open_shelf_of_tools
+
+    settings = settings_from(args)
 
     async def serve() -> None:
         from pagoda.interface.mcp import serve_stdio
 
-        async with open_shelf_of_tools(settings_from(args), os.environ) as shelf:
-            await serve_stdio(shelf)
+        async with open_shelf_of_tools(settings, os.environ) as shelf, home_audit(settings) as book:
+            await serve_stdio(shelf, book)
 
     asyncio.run(serve())
     return 0

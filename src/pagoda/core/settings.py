@@ -314,6 +314,7 @@ class Tools:
     )
     openapi: dict[str, str] = setting({}, "OpenAPI documents (files) whose operations are tools, by a name for each.")
     mcp: dict[str, str] = setting({}, "MCP servers whose tools may be called: a URL or a command line, by name.")
+    agents: dict[str, str] = setting({}, "Sub-agents (YAML files) that agents may call as tools, by name.")
     seconds: float = setting(30.0, "Longest time of one call, seconds.", low=0.1, high=3600)
     characters: int = setting(20_000, "Longest result that a model is shown, characters.", low=100)
 

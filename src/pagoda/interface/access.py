@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from fastapi import Request
 
@@ -19,6 +19,9 @@ from pagoda.service.keys.key import Key, Scope
 from pagoda.service.keys.ring import KeyRing
 from pagoda.service.keys.slowdown import Slowdown
 from pagoda.service.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from pagoda.service.keys.book import Actor
 
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -77,6 +80,14 @@ def author_of(request: Request) -> str:
     """Who acts, as records name them: the key's id."""
     key = key_of(request)
     return _LOCAL if key is None else key.id
+
+
+def actor_of(request: Request) -> Actor:
+    """Who acts, and from where, for the audit log."""
+    from pagoda.service.keys.book import Actor  # noqa: PLC0415  (it brings the database)
+
+    access: Access = request.app.state.access
+    return Actor(author_of(request), access.address(request))
 
 
 def models_of(request: Request) -> tuple[str, ...] | None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pagoda
 from pagoda.core.errors import InvalidRequest, NotFound
-from pagoda.core.types import new_id
-from pagoda.logic.tools.performing import perform
+from pagoda.core.types import Call
+from pagoda.logic.tools.byhand import Hand, call_by_hand
 from pagoda.logic.tools.shelf import Toolshelf
-from pagoda.logic.tools.tool import Occasion, Tool
+from pagoda.logic.tools.tool import Tool
+from pagoda.service.keys.book import KeyBook
 
 try:
     from mcp import types
@@ -23,8 +24,9 @@ except ImportError as error:
     raise InvalidRequest("Serving MCP needs the extra mcp: python -m pip install 'pagoda-llm[mcp]'.") from error
 
 
-def build_mcp(shelf: Toolshelf) -> Server[Any]:
-    """The server over the tools of a shelf."""
+def build_mcp(shelf: Toolshelf, book: KeyBook) -> Server[Any]:
+    """The server over the tools of a shelf; the audit log of ``book`` tells of its calls."""
+    hand = Hand(book, "MCP tools/call")
     offered = {tool.name: tool for tool in shelf.all() if not tool.needs_approval}
 
     async def list_tools(context: Any, parameters: types.PaginatedRequestParams | None) -> types.ListToolsResult:
@@ -35,16 +37,16 @@ def build_mcp(shelf: Toolshelf) -> Server[Any]:
         del context
         if (tool := offered.get(parameters.name)) is None:
             raise NotFound(f"There is no tool {parameters.name[:100]!r}; there are: {', '.join(offered)}.")
-        outcome = await perform(tool, dict(parameters.arguments or {}), Occasion(key=new_id("mcp")))
+        outcome = await call_by_hand(hand, tool, dict(parameters.arguments or {}), Call())
         text = types.TextContent(type="text", text=outcome.error or outcome.text())
         return types.CallToolResult(content=[text], is_error=outcome.error is not None)
 
     return Server("pagoda", version=pagoda.__version__, on_list_tools=list_tools, on_call_tool=call_tool)
 
 
-async def serve_stdio(shelf: Toolshelf) -> None:
+async def serve_stdio(shelf: Toolshelf, book: KeyBook) -> None:
     """Serve on standard input and output until the client closes them."""
-    server = build_mcp(shelf)
+    server = build_mcp(shelf, book)
     async with stdio_server() as (incoming, outgoing):
         await server.run(incoming, outgoing, server.create_initialization_options())
 

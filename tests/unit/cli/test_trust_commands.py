@@ -111,3 +111,5 @@ def test_an_answer_from_documents_says_how_sure_it_is(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("In 1884.\n\nconfidence: ")
     assert main([*asked, "--threshold", "1", "--below", "abstain"]) == 1
     assert "withheld: I am not sure enough" in capsys.readouterr().out
+    assert main([*asked, "--threshold", "1", "--below", "abstain", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["answer"] == "I am not sure enough of an answer to give one."

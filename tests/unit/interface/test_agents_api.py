@@ -329,6 +329,15 @@ async def test_tools_are_listed_and_called_by_hand(service: Service) -> None:
     assert (await service.post("/api/v1/tools/asked", {"arguments": {"to": "ada"}}))[0] == 403
     assert EFFECTS == []
     assert (await service.post("/api/v1/tools/nothing", {}))[0] == 404
+    async with service.session.get(service.url + "/api/v1/audit") as response:
+        lines = (await response.json())["data"][::-1]
+    told = [(line["who"], line["action"], line["subject"].split()[0], line["outcome"]) for line in lines]
+    action = "POST /api/v1/tools/{name}"
+    assert told == [("local", action, "calculator", outcome) for outcome in ("begun", "done", "begun", "failed")], (
+        "only what was called, and each with its end"
+    )
+    assert lines[0]["subject"] == lines[1]["subject"] != lines[2]["subject"]
+    assert lines[0]["address"] == "127.0.0.1"
 
 
 async def test_a_hundred_runs_at_once(service: Service) -> None:

@@ -143,10 +143,50 @@ async def test_an_answer_streams_with_its_citations_checked(service: Service) ->
         "piece",
         "answer",
     ]
+    bare = await service.stream("/api/v1/rag/ask", {**body, "return_source_documents": False})
+    assert not any("passages" in frame for frame in bare)
+    assert bare[-1]["answer"] == answer["answer"]
     async with service.session.post(
         service.url + "/api/v1/rag/ask", json={**body, "collection": "nowhere", "stream": True}
     ) as response:
         assert response.status == 404, "what is wrong before the first frame is a plain error"
+
+
+async def test_sentences_are_quoted_for_a_key_that_may_ask_no_chat_model(module_settings: Settings) -> None:
+    home = dataclasses.replace(module_settings, home=module_settings.home / "wordless")
+    key = dataclasses.replace(
+        limited("embeds", "blue"), scopes=frozenset({"inference", "operate"}), models=("fake-embed",)
+    )
+    async with running(home, MODELS, keys=Ring(key)) as service:
+        path = await made(service, "quoted", "pk-embeds")
+        await call(service, "POST", path, files(("guide.md", GUIDE.encode())), "pk-embeds")
+        body = {"collection": "quoted", "question": "How far is the moon?", "floor": -1}
+        status, answer = await call(service, "POST", "/api/v1/rag/ask", {**body, "method": "quote"}, "pk-embeds")
+        assert (status, answer["outcome"], answer["model"]) == (200, "answered", None)
+        assert (await call(service, "POST", "/api/v1/rag/ask", body, "pk-embeds"))[0] == 404
+        history = {"method": "quote", "history": [{"role": "user", "content": "What is far?"}]}
+        assert (await call(service, "POST", "/api/v1/rag/ask", {**body, **history}, "pk-embeds"))[0] == 404
+
+
+async def test_a_request_counts_once_and_a_limit_is_told_as_one(module_settings: Settings) -> None:
+    keys = [
+        dataclasses.replace(limited(name, "blue", requests_per_minute=3), scopes=frozenset({"inference", "operate"}))
+        for name in ("asker", "sender")
+    ]
+    home = dataclasses.replace(module_settings, home=module_settings.home / "limits")
+    async with running(home, MODELS, keys=Ring(*keys)) as service:
+        path = await made(service, "counted", "pk-asker")
+        many = files(("a.txt", b"far away. " * 800), ("b.txt", b"far"))
+        assert len((await call(service, "POST", path, many, "pk-asker"))[1]["added"]) == 2
+        body = {"collection": "counted", "question": "How far?", "floor": -1, "reranker": "fake-embed"}
+        asked = [await call(service, "POST", "/api/v1/rag/ask", body, "pk-asker") for _ in range(3)]
+        assert [status for status, _ in asked] == [200, 200, 429]
+        for number in range(4):
+            status, told = await call(
+                service, "POST", path, files((f"{number}.txt", f"new {number}".encode())), "pk-sender"
+            )
+            assert status == (200 if number < 3 else 429), told
+        assert told["error"]["code"] == "rate_limit_exceeded"
 
 
 async def test_teams_and_keys_see_what_is_theirs(module_settings: Settings) -> None:

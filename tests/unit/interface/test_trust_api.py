@@ -118,9 +118,14 @@ async def test_an_answer_from_a_collection_says_how_sure_it_is_when_asked(servic
     body = {"collection": "handbook", "question": "When was the museum founded?", "floor": -1}
     status, answer = await service.post("/api/v1/rag/ask", body | {"trust": {"threshold": 1.0, "below": "abstain"}})
     assert status == 200, answer
-    assert answer["answer"] == "In 1884."
+    assert answer["answer"] == answer["trust"]["outcome"]["answer"] == "I am not sure enough of an answer to give one."
+    assert (answer["citations"], answer["prompt"]) == ([], None)
     assert answer["trust"]["claims"][0]["verdict"] == "supported"
     assert answer["trust"]["outcome"]["action"] == "abstain"
+    kept = (await service.post("/api/v1/rag/ask", body | {"trust": {"threshold": 0}}))[1]
+    assert (kept["answer"], kept["prompt"]) == ("In 1884.", "answer-with-sources@1")
+    unknown = {"trust": {"below": "ask", "model": "nobody"}, "floor": 1}
+    assert (await service.post("/api/v1/rag/ask", body | unknown))[0] == 404, "before anything is asked"
     assert (await service.post("/api/v1/rag/ask", body))[1].get("trust") is None
     status, refused = await service.post("/api/v1/rag/ask", body | {"trust": {}, "stream": True})
     assert (status, refused["error"]["param"]) == (400, "trust")

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from pagoda.core.errors import Forbidden
-from pagoda.core.types import Call, new_id
-from pagoda.interface.access import author_of, models_of, needs, tenant_of
+from pagoda.core.types import Call
+from pagoda.interface.access import actor_of, author_of, models_of, needs, tenant_of
 from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
 from pagoda.interface.schemas.agents import (
     AgentRequest,
@@ -155,16 +155,16 @@ async def list_tools(stage: Stage) -> Response:
 @router.post("/tools/{name}", response_model=ToolCallAnswer, summary="Call a tool")
 @needs("inference")
 async def call_tool(
-    body: ToolCallRequest, name: Annotated[str, Path(max_length=128)], stage: Stage, call: TheCall
+    body: ToolCallRequest, name: Annotated[str, Path(max_length=128)], request: Request, stage: Stage, call: TheCall
 ) -> Response:
     """One call by hand; a failure of the tool is told in ``error``."""
-    from pagoda.logic.tools.performing import perform  # noqa: PLC0415
-    from pagoda.logic.tools.tool import Occasion  # noqa: PLC0415
+    from pagoda.logic.tools.byhand import Hand, call_by_hand  # noqa: PLC0415
 
     tool = (await stage.desk.agents()).tools.get(name)
     if tool.needs_approval and not body.approve:
         raise Forbidden(f"{name} needs approval; send approve: true if it is to be done.", param="approve")
-    outcome = await perform(tool, body.arguments, Occasion(call=call, key=new_id("byhand")))
+    hand = Hand(stage.book, f"POST {call.route}", actor_of(request))
+    outcome = await call_by_hand(hand, tool, body.arguments, call)
     return json_response({"result": outcome.result, "error": outcome.error})
 
 

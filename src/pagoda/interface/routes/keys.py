@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from pagoda.interface.access import Access, author_of, needs
+from pagoda.interface.access import actor_of, needs
 from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.schemas.keys import AuditList, IssuedKey, KeyList, KeyObject, KeyRequest, RotateRequest
 from pagoda.interface.schemas.shared import ErrorAnswer
 from pagoda.service.keys.draft import Draft, expiry_from, nano_from
 from pagoda.service.keys.key import Limits
 from pagoda.service.keys.view import audit_json, held_json, issued_json
-
-if TYPE_CHECKING:
-    from pagoda.service.keys.book import Actor
 
 router = APIRouter(route_class=Route, tags=["Keys"])
 
@@ -59,7 +56,7 @@ async def create_key(body: KeyRequest, request: Request, stage: Stage) -> Respon
         ),
         expires=None if body.expires is None else expiry_from(body.expires),
     )
-    issued = await stage.book.create(draft, _actor(request))
+    issued = await stage.book.create(draft, actor_of(request))
     await stage.refresh_keys()
     return json_response(issued_json(issued), _ONCE)
 
@@ -75,7 +72,7 @@ async def show_key(key: Reference, stage: Stage) -> Response:
 @needs("admin")
 async def revoke_key(key: Reference, request: Request, stage: Stage) -> Response:
     """End a key for good; the last admin key is refused, since nobody could make another over HTTP."""
-    held = await stage.book.revoke(key, _actor(request), keep_admin=True)
+    held = await stage.book.revoke(key, actor_of(request), keep_admin=True)
     await stage.refresh_keys(held.key.id)
     return json_response(held_json(held))
 
@@ -86,7 +83,7 @@ async def rotate_key(
     key: Reference, request: Request, stage: Stage, body: Annotated[RotateRequest | None, Body()] = None
 ) -> Response:
     """Give a key a new secret; the old one goes on working for the time of grace."""
-    issued = await stage.book.rotate(key, (body or RotateRequest()).grace_seconds, _actor(request))
+    issued = await stage.book.rotate(key, (body or RotateRequest()).grace_seconds, actor_of(request))
     await stage.refresh_keys(issued.held.key.id)
     return json_response(issued_json(issued), _ONCE)
 
@@ -103,10 +100,3 @@ async def read_audit(
     return json_response(
         {"object": "list", "data": [audit_json(row) for row in rows[:limit]], "has_more": len(rows) > limit}
     )
-
-
-def _actor(request: Request) -> Actor:
-    from pagoda.service.keys.book import Actor  # noqa: PLC0415  (it brings the database)
-
-    access: Access = request.app.state.access
-    return Actor(author_of(request), access.address(request))

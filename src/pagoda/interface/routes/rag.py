@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Form, Path, Query, Request, UploadFile
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from pagoda.core.errors import ContextTooLong, InvalidRequest, NotFound, Rejected, UserError
+from pagoda.core.errors import ContextTooLong, InvalidRequest, LimitExceeded, NotFound, Rejected, UserError
 from pagoda.core.types import Call
 from pagoda.interface.access import key_of, models_of, needs, tenant_of
 from pagoda.interface.context import Backstage, Route, asked_model, backstage, call_of, json_response
@@ -38,7 +38,7 @@ from pagoda.interface.sse import EventStream, streamed, typed_frame, while_conne
 from pagoda.logic.retrieval.question import Question
 
 if TYPE_CHECKING:
-    from pagoda.logic.retrieval.answering import Answerer, SourcedAnswer
+    from pagoda.logic.retrieval.answering import Answerer, SourcedAnswer, Sources
     from pagoda.logic.retrieval.collection import Collection, DocumentRow, Tags
 
 router = APIRouter(route_class=Route, prefix="/api/v1/rag", tags=["Retrieval"])
@@ -115,14 +115,16 @@ async def upload_documents(
     tags = _tags(labels, keys)
     collection = await stage.retrieval.book.get(tenant_of(request), name)
     whole = Report()
+    call = replace(call, purpose="ingestion")
+    part = replace(call, parent=call.request_id)
     for each in file:
         source = each.filename or "document.txt"
         try:
             taken = stage.retrieval.ingestion.take_upload(
-                collection, source, await each.read(MOST_BYTES + 1), replace(call, purpose="ingestion"), tags
+                collection, source, await each.read(MOST_BYTES + 1), part if whole.chunks else call, tags
             )
             whole.add(await while_connected(request, taken))
-        except NotFound:
+        except (NotFound, LimitExceeded):
             raise
         except (UserError, ContextTooLong, Rejected) as error:
             whole.failed.append((source, error.message))
@@ -196,7 +198,9 @@ async def search_collection(body: SearchRequest, request: Request, stage: Stage,
 @needs("inference")
 async def ask_collection(body: AskRequest, request: Request, stage: Stage, call: TheCall) -> Response:
     """An answer whose citations stand for exact characters of documents, or that the documents do not say."""
-    model = asked_model(stage, request, call, body.model).id
+    wordless = body.method == "quote" and not body.history  # a follow-up question is rewritten by the model
+    model = None if wordless else asked_model(stage, request, call, body.model).id
+    policy = None if body.trust is None else policy_of(stage, request, body.trust)
     answerer = await stage.retrieval.answerer(stage.prompts, call, model)
     question = Question(
         text=body.question,
@@ -209,14 +213,11 @@ async def ask_collection(body: AskRequest, request: Request, stage: Stage, call:
     )
     if not body.stream:
         answer = await while_connected(request, answerer.answer(question, call))
-        told = _told(answer, body)
-        if body.trust is not None and answer.outcome == "answered":
-            policy = policy_of(stage, request, body.trust)
-            scored = await while_connected(request, stage.trust.score_sourced(body.question, answer, call, policy))
-            told["trust"] = scored.to_json()
-        return json_response(told)
-    if body.trust is not None:
-        raise InvalidRequest("trust looks at a whole answer; leave stream out.", param="trust")
+        if policy is None or answer.outcome != "answered":
+            return json_response(_told(answer, body))
+        part = replace(call, parent=call.request_id)
+        scored = await while_connected(request, stage.trust.score_sourced(body.question, answer, part, policy))
+        return json_response(_told(scored.answer_of(answer), body) | {"trust": scored.to_json()})
     frames = _frames(answerer, question, call, body)
     first = await while_connected(request, anext(frames))
     return EventStream(_after(first, frames), stage.settings.server.keepalive_seconds)
@@ -228,7 +229,7 @@ async def _frames(answerer: Answerer, question: Question, call: Call, body: AskR
     async with aclosing(answerer.stream(question, call)) as said:
         async for each in said:
             if isinstance(each, Sources):
-                yield typed_frame({"type": "sources", **each.to_json()})
+                yield typed_frame({"type": "sources", **_told(each, body)})
             elif isinstance(each, Piece):
                 yield typed_frame({"type": "piece", "text": each.text})
             else:
@@ -242,8 +243,8 @@ async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
             yield each
 
 
-def _told(answer: SourcedAnswer, body: AskRequest) -> dict[str, Any]:
-    told = answer.to_json()
+def _told(said: Sources | SourcedAnswer, body: AskRequest) -> dict[str, Any]:
+    told = said.to_json()
     if not body.return_source_documents:
         del told["passages"]
     return told
@@ -282,11 +283,5 @@ async def _document(
     stage: Backstage, request: Request, call: Call, name: str, document: str
 ) -> tuple[DocumentRow, Collection]:
     """A document that the key may see, and its collection. Raises ``NotFound``."""
-    book = stage.retrieval.book
-    collection = await book.get(tenant_of(request), name)
-    for row in await book.documents(collection, call.key_id):
-        if row.id == document:
-            return row, collection
-    raise NotFound(
-        f"{name} has no document {document!r}; it may have been deleted, or taken in again.", param="document"
-    )
+    collection = await stage.retrieval.book.get(tenant_of(request), name)
+    return await stage.retrieval.book.document(collection, document, call.key_id), collection

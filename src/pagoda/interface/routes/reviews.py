@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from pagoda.core.errors import Conflict, SafetyError
+from pagoda.core.types import Call
 from pagoda.interface.access import needs, tenant_of
-from pagoda.interface.context import Backstage, Route, backstage, json_response
+from pagoda.interface.context import Backstage, Route, backstage, call_of, json_response
 from pagoda.interface.schemas.reviews import (
     AgreementObject,
     ClaimAnswer,
@@ -107,13 +110,29 @@ async def show_review(review: Reference, request: Request, stage: Stage) -> Resp
     summary="Approve, edit or reject an answer",
 )
 @needs("operate")
-async def decide_review(review: Reference, body: RulingRequest, request: Request, stage: Stage) -> Response:
-    """Say what is to become of an answer; where as many disagree as agree one more person is asked."""
+async def decide_review(
+    review: Reference,
+    body: RulingRequest,
+    request: Request,
+    stage: Stage,
+    call: Annotated[Call, Depends(call_of)],
+) -> Response:
+    """Say what is to become of an answer; where as many disagree as agree one more person is asked.
+
+    An agent's call that was waiting for this is made, or refused, and its run goes on.
+    """
     from pagoda.logic.reviews.book import Ruling  # noqa: PLC0415
     from pagoda.logic.reviews.view import review_json  # noqa: PLC0415
 
     ruling = Ruling(decision=body.decision, reason=body.reason, edited=body.edited)
-    found = await stage.learning.reviews.decide(tenant_of(request), review, body.reviewer, ruling)
+    tenant = tenant_of(request)
+    found = await stage.learning.reviews.decide(tenant, review, body.reviewer, ruling)
+    if "approval" in found.record.reasons:
+        agents = await stage.desk.agents()
+        run_id = await agents.follow_review(found, body.reviewer, tenant=tenant)
+        if run_id is not None and not await agents.waits(run_id):
+            with contextlib.suppress(Conflict):  # it is over, or somebody goes on with it
+                await agents.resume(run_id, replace(call, deadline=None), tenant=tenant)
     return json_response(review_json(found))
 
 

@@ -19,10 +19,11 @@ class AgentLimits(Strict):
     calls: int = Field(16, ge=1, le=10_000)
     tokens: int = Field(20_000, ge=1, le=MOST_TOKENS)
     seconds: float = Field(600.0, gt=0, le=86_400)
+    money: float | None = Field(None, gt=0, le=1_000_000, description="In the currency of the operator's prices.")
 
     def plain(self) -> Limits:
         """As the work takes them."""
-        return Limits(turns=self.turns, calls=self.calls, tokens=self.tokens, seconds=self.seconds)
+        return Limits(**self.model_dump())
 
 
 class PastMessage(Strict):
@@ -69,7 +70,7 @@ class AgentRunObject(Shape):
     model: str
     tools: list[str]
     strategy: str
-    limits: dict[str, float]
+    limits: dict[str, float | None]
     created_at: float
     finished_at: float | None
     answer: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
 from pagoda.interface.schemas.shared import ModelName, Shape, Strict
 from pagoda.interface.schemas.trust import TrustPolicy
@@ -169,6 +169,13 @@ class AskRequest(Narrowing):
         None, description="Say how sure the answer is, and what becomes of it below the bar; not while streaming."
     )
 
+    @field_validator("trust")
+    @classmethod
+    def _check_trust(cls, trust: TrustPolicy | None, others: ValidationInfo) -> TrustPolicy | None:
+        if trust is not None and others.data.get("stream"):
+            raise ValueError("trust looks at a whole answer; leave stream out")
+        return trust
+
 
 class PassageObject(Shape):
     """A passage: exactly the characters from start to end of a document's text."""
@@ -197,7 +204,9 @@ class AskAnswer(Shape):
     """An answer and what it rests on."""
 
     outcome: Literal["answered", "nothing-close", "not-in-documents"]
-    answer: str
+    answer: str = Field(
+        description="With trust, what the policy made of it; another text than the model's cites nothing."
+    )
     citations: list[PassageObject] = Field(description="What each [number] in the answer stands for.")
     citations_removed: int = Field(description="Citations of passages that do not exist, taken out of the answer.")
     query: str = Field(description="What was searched for; a follow-up question is rewritten.")

@@ -9,7 +9,7 @@ from pydantic import Field
 from pagoda.interface.schemas.chat import ChatMessage
 from pagoda.interface.schemas.feedback import Id, Words
 from pagoda.interface.schemas.shared import Shape, Strict
-from pagoda.logic.reviews.words import Decision, Reason, State
+from pagoda.logic.reviews.words import Claim, Decision, State
 
 Person = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="Who reviews.")]
 
@@ -18,7 +18,7 @@ class ReviewRequest(Strict):
     """An answer that somebody should look at."""
 
     request_id: Id = Field(description="X-Request-Id of the answer, or the answer's own id.")
-    reason: Reason = "safety"
+    reason: Claim = "safety"
     detail: dict[str, Any] = Field({}, max_length=50)
     messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=1000)
     answer: Words | None = None

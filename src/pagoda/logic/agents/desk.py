@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pagoda.core.errors import Conflict, InvalidRequest, PagodaError
+import orjson
+
+from pagoda.core.errors import Conflict, InvalidRequest, NotFound, PagodaError, ToolError
 from pagoda.core.ports import Inference
 from pagoda.core.storage.store import Store
 from pagoda.core.types import Call
 from pagoda.logic.agents.events import events_of
 from pagoda.logic.agents.journal import AgentRun, Journal
-from pagoda.logic.agents.plan import AgentPlan
-from pagoda.logic.agents.work import Ending, Work
+from pagoda.logic.agents.plan import AgentPlan, key_of
+from pagoda.logic.agents.work import Ending, Means, Work
+from pagoda.logic.reviews.book import Item, Review, ReviewBook, Ruling
 from pagoda.logic.tools.shelf import Toolshelf
+from pagoda.logic.tools.tool import Occasion
+from pagoda.service.limits.prices import FREE, PriceTable
 from pagoda.service.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
 _LOOKS_A_BEAT = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator sets for all runs."""
+
+    prices: PriceTable = PriceTable("", {})
+    reviewers: int = 1
+    """People who must allow a call in the review queue."""
 
 
 @dataclass(slots=True)
@@ -42,10 +57,13 @@ class Agents:
         inference: Callable[[], Inference],
         tools: Toolshelf,
         telemetry: Telemetry,
+        terms: Terms = Terms(),
     ) -> None:
         self._telemetry = telemetry
         self._journal = Journal(store)
+        self._reviews = ReviewBook(store)
         self._inference = inference
+        self._terms = terms
         self.tools = tools
         self._at_work: dict[str, _AtWork] = {}
         self._changes: dict[str, asyncio.Event] = {}
@@ -56,6 +74,10 @@ class Agents:
         if not plan.task.strip():
             raise InvalidRequest("There is no task.", param="task")
         self.tools.choose((*plan.tools, *plan.approve))
+        if plan.limits.money is not None and self._terms.prices.of(plan.model) == FREE:
+            raise InvalidRequest(
+                f"limits.money bounds nothing: {plan.model} has no price; name one in prices.models.", param="limits"
+            )
         run = await self._journal.create(call.tenant, plan)
         await self._start(run, call)
         return run
@@ -72,10 +94,25 @@ class Agents:
         self, run_id: str, place: int | None, *, approve: bool, by: str, reason: str = "", tenant: str | None
     ) -> Sequence[int]:
         """Approve or refuse what waits in a run; the run goes on when it is resumed."""
-        await self._journal.get(tenant, run_id)
+        run = await self._journal.get(tenant, run_id)
         places = await self._journal.decide(run_id, place, approve=approve, by=by, reason=reason)
         self._note_change(run_id)
+        ruling = Ruling(decision="approve") if approve else Ruling(decision="reject", reason=reason or "refused")
+        for each in places:
+            await self._reviews.settle(run.tenant, key_of(run_id, each), by, ruling)
         return places
+
+    async def follow_review(self, review: Review, reviewer: str, *, tenant: str | None) -> str | None:
+        """Do with a waiting call what people decided of it in the queue; gives the run, where the review is of one."""
+        record = review.record
+        about = record.reasons.get("approval")
+        if about is None or record.state == "waiting":
+            return None
+        reasons = [each.reason for each in review.judgements if each.decision == "reject" and each.reason]
+        decided: dict[str, Any] = {"approve": record.state == "approved", "by": reviewer, "reason": "; ".join(reasons)}
+        with contextlib.suppress(Conflict):  # it was decided elsewhere, or the run is over
+            await self.decide(about["run"], about["step"], tenant=tenant, **decided)
+        return str(about["run"])
 
     async def waits(self, run_id: str) -> bool:
         """Whether a call of a run waits for approval."""
@@ -90,7 +127,35 @@ class Agents:
             mine.task.cancel()
             await asyncio.wait((mine.task,))
         self._note_change(run_id)
+        for each in await self._journal.below(run_id):
+            with contextlib.suppress(Conflict):  # it has just ended
+                await self.cancel(each, tenant=tenant)
         return await self._journal.get(tenant, run_id)
+
+    async def delegate(self, plan: AgentPlan, occasion: Occasion) -> AgentRun:
+        """A run that is a call of another one, worked on to its end. The same call finds the same run again.
+
+        Raises ``ToolError`` where it ended without an answer.
+        """
+        parent, _, place = occasion.key.rpartition(":")
+        run_id, tenant = f"{parent or 'agent'}.{place}", occasion.call.tenant
+        try:
+            run = await self._journal.get(tenant, run_id)
+        except NotFound:
+            run = await self._journal.create(tenant, plan, run_id, parent or None)
+        if not run.ended:
+            await self._start(run, occasion.call)
+            task = self._at_work[run_id].task
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError:
+                task.cancel()
+                await asyncio.wait((task,))
+                raise
+            run = await self._journal.get(tenant, run_id)
+        if run.status != "done":
+            raise ToolError(f"the run {run_id} is {run.status}{f': {run.error}' if run.error else ''}")
+        return run
 
     async def get(self, run_id: str, *, tenant: str | None) -> AgentRun:
         """A run. Raises ``NotFound``."""
@@ -162,6 +227,8 @@ class Agents:
             ending = await self._work(run, call)
             status = ending.status
             await self._journal.leave(run.id, ending.status, answer=ending.answer, limited=ending.limited)
+            if ending.status == "waiting":
+                await self._queue(run)
         except asyncio.CancelledError:
             mine = self._at_work[run.id]
             status = "cancelled" if mine.cancelled else "interrupted"
@@ -181,7 +248,8 @@ class Agents:
     async def _work(self, run: AgentRun, call: Call) -> Ending:
         tools = self.tools.choose(run.plan.tools)
         changed = self._changes[run.id].set
-        work = Work(run.id, run.plan, tools, self._inference(), self._journal, call, changed)
+        means = Means(self._inference(), self._journal, self._terms.prices)
+        work = Work(run.id, run.plan, tools, means, call, changed)
         values = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.id": run.id,
@@ -189,6 +257,27 @@ class Agents:
         }
         with self._telemetry.traces.traced("invoke_agent", values):
             return await work.perform()
+
+    async def _queue(self, run: AgentRun) -> None:
+        """Put the calls that wait before people, beside the answers that wait for them."""
+        waiting = [step for step in await self._journal.steps(run.id) if step.state == "waiting"]
+        for step in waiting:
+            about = {"tool": step.input["tool"], "arguments": step.input["arguments"]}
+            item = Item(
+                team=run.tenant,
+                request_id=step.input["key"],
+                reason="approval",
+                detail={"run": run.id, "step": step.place, **about},
+                held=True,
+                needed=self._terms.reviewers,
+                model=run.plan.model,
+                prompt={"text": run.plan.task},
+                answer=orjson.dumps(about, option=orjson.OPT_INDENT_2).decode(),
+            )
+            try:
+                await self._reviews.enter(item)
+            except PagodaError as error:  # the run itself says that it waits
+                logger.warning("a call of %s is not in the review queue: %s", run.id, error.message)
 
     async def _leave(self, run_id: str, status: str, error: str | None = None) -> None:
         try:

@@ -18,7 +18,8 @@ def _turn(step: Step) -> list[dict[str, Any]]:
     ]
     if step.output is not None:
         words = ("thought", "text", "calls", "final", "problem", "tokens")
-        events.append({"type": "turn.done", "step": step.place, **{word: step.output[word] for word in words}})
+        about = {word: step.output[word] for word in words} | {"money": step.output.get("money", 0)}
+        events.append({"type": "turn.done", "step": step.place, **about})
     return events
 
 

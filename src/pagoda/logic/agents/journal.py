@@ -75,9 +75,9 @@ class Journal:
         found = this_process()
         self._owner = f"{found.pid} {found.started} {found.host} {new_id('w')}"
 
-    async def create(self, tenant: str, plan: AgentPlan) -> AgentRun:
-        """A new run, which nobody works on yet."""
-        run_id = new_id("agent")
+    async def create(self, tenant: str, plan: AgentPlan, run_id: str = "", parent: str | None = None) -> AgentRun:
+        """A new run, which nobody works on yet; ``parent``: the run whose call it is."""
+        run_id = run_id or new_id("agent")
         created = now()
 
         async def change(session: AsyncSession) -> None:
@@ -90,6 +90,7 @@ class Journal:
                     has_directory=False,
                     created=created,
                     seed=plan.seed or 0,
+                    parent=parent,
                     config=asdict(plan),
                     attempt=0,
                 )
@@ -122,6 +123,20 @@ class Journal:
         query = select(AgentStepRecord).where(AgentStepRecord.run_id == run_id).order_by(AgentStepRecord.place)
         async with (await self._store()).read() as session:
             return [_step(row) for row in await session.scalars(query)]
+
+    async def below(self, run_id: str) -> list[str]:
+        """The runs that are calls of a run and have not ended."""
+        query = select(RunRecord.id).where(RunRecord.parent == run_id, RunRecord.status.not_in(ENDED))
+        async with (await self._store()).read() as session:
+            return list(await session.scalars(query))
+
+    async def spent_below(self, run_id: str) -> tuple[int, int]:
+        """Tokens, and billionths of the currency, of all turns in runs that are calls of a run."""
+        query = select(AgentStepRecord.output).join(RunRecord, RunRecord.id == AgentStepRecord.run_id)
+        query = query.where(RunRecord.parent == run_id, AgentStepRecord.kind == "model")
+        async with (await self._store()).read() as session:
+            turns = [output for output in await session.scalars(query) if output is not None]
+        return sum(turn["tokens"] for turn in turns), sum(turn["money"] for turn in turns)
 
     async def take(self, run_id: str) -> None:
         """Work on a run from now on. Raises ``Conflict`` when it has ended or another process works on it."""

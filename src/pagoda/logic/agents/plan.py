@@ -24,6 +24,8 @@ class Limits:
     """Of all prompts and answers together."""
     seconds: float = 600.0
     """Of models and tools at work; waiting for people is not counted."""
+    money: float | None = None
+    """In the currency of the operator's prices; ``None``: any. Sub-agents' turns are counted too, like their tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class Move:
     final: str | None = None
     problem: str | None = None
     tokens: int = 0
+    money: int = 0
+    """Billionths of the currency."""
 
     def to_json(self) -> dict[str, Any]:
         """The output of a step of the kind ``model``."""
@@ -78,6 +82,7 @@ class Move:
             "final": self.final,
             "problem": self.problem,
             "tokens": self.tokens,
+            "money": self.money,
         }
 
 

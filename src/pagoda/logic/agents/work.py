@@ -26,6 +26,8 @@ from pagoda.logic.inference.answer import Answer, collect
 from pagoda.logic.inference.calling.wording import Language, language_of
 from pagoda.logic.tools.performing import Outcome, perform
 from pagoda.logic.tools.tool import Occasion, Tool
+from pagoda.service.keys.key import NANO
+from pagoda.service.limits.prices import PriceTable, spell_money
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,15 @@ class Ending:
     limited: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all runs are worked on with."""
+
+    inference: Inference
+    journal: Journal
+    prices: PriceTable
+
+
 class Work:
     """The work on one run by whoever has taken it."""
 
@@ -52,16 +63,18 @@ class Work:
         run_id: str,
         plan: AgentPlan,
         tools: Sequence[Tool],
-        inference: Inference,
-        journal: Journal,
+        means: Means,
         call: Call,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._id = run_id
         self._plan = plan
         self._tools = {tool.name: tool for tool in tools}
-        self._inference = inference
-        self._journal = journal
+        self._delegates = any(tool.delegates for tool in tools)
+        self._inference = means.inference
+        self._journal = means.journal
+        self._price = means.prices.of(plan.model)
+        self._currency = means.prices.currency
         self._call = call
         self._changed = changed
         self._strategy = strategy_for(plan, tools)
@@ -96,7 +109,7 @@ class Work:
         if last is not None and last.kind == "model" and last.output is None:  # it was cut short
             step = last
         else:
-            why = self._limit(rounds)
+            why = self._limit(rounds, await self._journal.spent_below(self._id) if self._delegates else (0, 0))
             limit = None if why is None else words().say("en", why[0], n=str(why[1]))
             asked = {"purpose": "act" if why is None else "final", "limit": limit, "why": why}
             step = Step(len(self._steps), "model", "begun", asked, begun=now())
@@ -114,7 +127,10 @@ class Work:
             request = self._strategy.request(rounds, final=final, squeeze=squeeze)
             try:
                 answer: Answer = await collect(self._inference, request, self._call_of(place))
-                return self._strategy.read(answer, final=final)
+                move = self._strategy.read(answer, final=final)
+                used = answer.usage
+                move.money = self._price.cost(used.prompt_tokens, used.cached_tokens, used.completion_tokens)
+                return move
             except ContextTooLong:
                 if squeeze == SQUEEZES - 1:
                     raise
@@ -147,15 +163,23 @@ class Work:
             steps.append(step)
         return steps
 
-    def _limit(self, rounds: Sequence[Round]) -> tuple[str, float] | None:
-        """The limit that is reached, by the name of its words and its number, if one is."""
+    def _limit(self, rounds: Sequence[Round], below: tuple[int, int]) -> tuple[str, float | str] | None:
+        """The limit that is reached, by the name of its words and its number, if one is.
+
+        ``below``: tokens and money that sub-agents have spent.
+        """
         limits = self._plan.limits
+        turns = [each.turn.output or {} for each in rounds]
+        tokens = sum(turn["tokens"] for turn in turns) + below[0]
+        money = sum(turn.get("money", 0) for turn in turns) + below[1]
+        most = None if limits.money is None else round(limits.money * NANO)
         calls = [step for each in rounds for step in each.calls]
         problems = [bool((each.turn.output or {})["problem"]) for each in rounds]
-        reached: dict[tuple[str, float], bool] = {
+        reached: dict[tuple[str, float | str], bool] = {
             ("turns", limits.turns): len(rounds) >= limits.turns,
             ("calls", limits.calls): len(calls) >= limits.calls,
-            ("tokens", limits.tokens): sum((each.turn.output or {})["tokens"] for each in rounds) >= limits.tokens,
+            ("tokens", limits.tokens): tokens >= limits.tokens,
+            ("money", spell_money(most or 0, self._currency)): most is not None and money >= most,
             ("seconds", limits.seconds): sum(step.seconds for step in self._steps) >= limits.seconds,
             ("problems", _MOST_PROBLEMS): len(problems) >= _MOST_PROBLEMS and all(problems[-_MOST_PROBLEMS:]),
             ("repeats", _MOST_REPEATS): sum(step.state == "dropped" for step in calls) >= _MOST_REPEATS,

@@ -6,22 +6,23 @@ passage supports the sentence (``logic.trust``).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from pagoda.core.errors import ContextTooLong
 from pagoda.core.ports import Inference
-from pagoda.core.types import Call, Delta, Json
+from pagoda.core.types import Call, Delta, Json, Started
 from pagoda.logic.prompts.asking import ask
 from pagoda.logic.prompts.composing import Composed, Composer, Use
 from pagoda.logic.prompts.prompt import PromptVersion
 from pagoda.logic.retrieval.citing import Citations, check_citations, numbered
 from pagoda.logic.retrieval.collection import Passage
-from pagoda.logic.retrieval.index import Hit, Searcher
+from pagoda.logic.retrieval.index import Found, Hit, Searcher
 from pagoda.logic.retrieval.question import Question
 from pagoda.logic.retrieval.quoting import quote
+from pagoda.logic.texts.citations import CITATION, without_citations
 
 Outcome = Literal["answered", "nothing-close", "not-in-documents"]
 
@@ -98,6 +99,10 @@ class SourcedAnswer:
     """``None``: no model was asked."""
     prompt: str | None = None
 
+    def instead(self, text: str, model: str | None) -> SourcedAnswer:
+        """The same with another text in place of its own, by another model: one that cites nothing."""
+        return replace(self, text=text, model=model, citations=(), removed=0, prompt=None)
+
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         return {
@@ -134,12 +139,18 @@ class Answerer:
         raise RuntimeError("an answer ends with itself")
 
     async def stream(self, question: Question, call: Call) -> AsyncGenerator[Said, None]:
-        """An answer as it comes. Raises as ``answer`` does."""
+        """An answer as it comes. Raises as ``answer`` does.
+
+        All calls to models are one request of the caller: whichever comes first is counted as it.
+        """
+        part = replace(call, parent=call.request_id)
         query = await self._standalone(question, call)
         question = replace(question, text=query)
-        hits = await self._searcher.search(
-            question.collection, query, call, limit=question.limit, refinement=question.refinement
+        asked = part if question.history else call
+        found = await self._searcher.find(
+            question.collection, query, asked, limit=question.limit, refinement=question.refinement
         )
+        hits = found.hits
         nearest = max((hit.similarity for hit in hits if hit.similarity is not None), default=-1.0)
         if not hits or nearest < question.floor:
             yield Sources(query=query, passages=tuple(hits))
@@ -148,28 +159,18 @@ class Answerer:
             return
         if question.method == "quote":
             yield Sources(query=query, passages=tuple(hits))
-            quoted = await self._quoted(question, hits, call)
+            quoted = await self._quoted(question, found, part)
             yield Piece(quoted.text)
             yield quoted
             return
-        parts = await self._parts(question, hits, call)
-        shown = tuple(hit for part in parts for hit in part)
+        parts = await self._parts(question, hits, part)
+        shown = tuple(hit for each in parts for hit in each)
         yield Sources(query=query, passages=shown)
-        composed = await self._last(question, parts, call)
-        if composed is None:
-            yield Piece(question.unknown)
-            yield SourcedAnswer(
-                outcome="not-in-documents",
-                text=question.unknown,
-                query=query,
-                passages=shown,
-                model=self._model,
-                prompt=self._wording.answer.reference,
-            )
-            return
-        reader, told = Citations(len(shown)), list[str]()
-        async with aclosing(self._written(composed, call)) as written:
-            async for text in written:
+        composed = await self._last(question, parts, part)
+        reader, told, model = Citations(len(shown)), list[str](), composed.model
+        async with aclosing(self._written(composed, part)) as written:
+            async for writer, text in written:
+                model = writer
                 if piece := reader.read(text):
                     told.append(piece)
                     yield Piece(piece)
@@ -184,20 +185,20 @@ class Answerer:
             removed=reader.removed,
             query=query,
             passages=shown,
-            model=composed.model,
+            model=model,
             prompt=composed.rendered.version.reference,
         )
 
-    async def _quoted(self, question: Question, hits: Sequence[Hit], call: Call) -> SourcedAnswer:
-        """The nearest sentences, each a citation of itself alone."""
-        model = (await self._searcher.book.get(call.tenant, question.collection)).plan.model
-        quotes = await quote(self._inference(), model, question.text, [hit.passage for hit in hits], call)
+    async def _quoted(self, question: Question, found: Found, call: Call) -> SourcedAnswer:
+        """The nearest sentences, each a citation of itself alone: what stands in brackets within one cites nothing."""
+        quotes = await quote(self._inference(), question.text, found, call)
+        texts = [f"{without_citations(each.text)} [{number}]" for number, each in enumerate(quotes, 1)]
         return SourcedAnswer(
-            outcome="answered",
-            text="\n\n".join(f"{each.text} [{number}]" for number, each in enumerate(quotes, 1)),
+            outcome="answered" if quotes else "not-in-documents",
+            text="\n\n".join(texts) if quotes else question.unknown,
             citations=tuple(Citation(number=number, passage=each) for number, each in enumerate(quotes, 1)),
             query=question.text,
-            passages=tuple(hits),
+            passages=tuple(found.hits),
         )
 
     async def _standalone(self, question: Question, call: Call) -> str:
@@ -206,8 +207,9 @@ class Answerer:
             return question.text
         turns = [f"{turn['role']}: {turn['content']}" for turn in question.history[-_TURNS:]]
         values = {"question": question.text, "conversation": "\n".join(turns)}
-        composed = await self._compose(question, self._wording.standalone, values, call)
-        rewritten = (await ask(composed, self._inference(), replace(call, parent=call.request_id))).text.strip()
+        part = replace(call, parent=call.request_id)
+        composed = await self._compose(question, self._wording.standalone, values, part)
+        rewritten = (await ask(composed, self._inference(), call)).text.strip()
         return rewritten if 0 < len(rewritten) <= _LONGEST_QUESTION else question.text
 
     async def _parts(self, question: Question, hits: Sequence[Hit], call: Call) -> list[Sequence[Hit]]:
@@ -226,27 +228,16 @@ class Answerer:
         return parts
 
     async def _fitting(self, question: Question, hits: Sequence[Hit], first: int, call: Call) -> int:
-        """How many of the first passages fit, found by halving."""
-        if await self._fits(question, hits, first, call):
-            return len(hits)
-        fits, too_many = 0, len(hits)
-        while too_many - fits > 1:
-            middle = (fits + too_many) // 2
-            if await self._fits(question, hits[:middle], first, call):
-                fits = middle
-            else:
-                too_many = middle
-        if fits == 0:
-            await self._shown(question, hits[:1], first, call)  # raises what is wrong
-        return fits
-
-    async def _fits(self, question: Question, hits: Sequence[Hit], first: int, call: Call) -> bool:
+        """How many of the first passages fit. Raises ``ContextTooLong`` where one alone does not."""
         so_far = _ANSWER if question.method == "refine" and first > 1 else ""
-        try:
-            await self._shown(question, hits, first, call, so_far)
-        except ContextTooLong:
-            return False
-        return True
+
+        async def shown(count: int) -> Composed:
+            return await self._shown(question, hits[:count], first, call, so_far)
+
+        count = await _most(len(hits), shown)
+        if count == 0:
+            await self._shown(question, hits[:1], first, call)  # raises what is wrong
+        return count
 
     async def _shown(
         self, question: Question, hits: Sequence[Hit], first: int, call: Call, so_far: str = ""
@@ -255,14 +246,16 @@ class Answerer:
         values = {"question": question.text, "passages": numbered([hit.passage for hit in hits], first)}
         if so_far:
             return await self._compose(question, self._wording.refine, values | {"so_far": so_far}, call)
-        return await self._compose(question, self._wording.answer, values, call)
+        version = self._wording.answer
+        if any(variable.name == "unknown" for variable in version.prompt.variables):  # a team's own may do without
+            values["unknown"] = question.unknown
+        return await self._compose(question, version, values, call)
 
-    async def _last(self, question: Question, parts: Sequence[Sequence[Hit]], call: Call) -> Composed | None:
-        """The prompt of the answer; other parts are asked before. ``None``: no part tells."""
+    async def _last(self, question: Question, parts: Sequence[Sequence[Hit]], call: Call) -> Composed:
+        """The prompt of the answer; other parts are asked before. Where none of these tells, it is the last one's."""
         if len(parts) == 1:
             return await self._shown(question, parts[0], 1, call)
         count = sum(len(part) for part in parts)
-        step = replace(call, parent=call.request_id)
         answers: list[str] = []
         first = 1
         for part in parts:
@@ -272,13 +265,41 @@ class Answerer:
             if last and (question.method == "refine" or not answers):
                 return composed
             first += len(part)
-            text, _, _ = check_citations((await ask(composed, self._inference(), step)).text, count)
+            text, _, _ = check_citations((await ask(composed, self._inference(), call)).text, count)
             if text and not _says(text, question.unknown):
                 answers.append(text)
-        if not answers:
-            return None
-        values = {"question": question.text, "answers": "\n\n".join(answers)}
-        return await self._compose(question, self._wording.combine, values, call)
+        return await self._combined(question, answers, count, call)
+
+    async def _combined(self, question: Question, answers: list[str], count: int, call: Call) -> Composed:
+        """The prompt that combines answers, which cite passages 1 to ``count``.
+
+        Those that do not fit at once are combined in groups first, and what comes of these again.
+        Raises ``ContextTooLong`` where no two fit.
+        """
+
+        async def shown(some: Sequence[str]) -> Composed:
+            values = {"question": question.text, "answers": "\n\n".join(some)}
+            return await self._compose(question, self._wording.combine, values, call)
+
+        async def group(begin: int) -> list[str]:
+            """As many answers as fit, from one on; it alone where no two do."""
+            fits = await _most(len(answers) - begin, lambda number: shown(answers[begin : begin + number]))
+            return answers[begin : begin + max(fits, 1)]
+
+        while len(await group(0)) < len(answers):
+            rounded: list[str] = []
+            begin = 0
+            while begin < len(answers):
+                some = await group(begin)
+                begin += len(some)
+                if len(some) > 1:
+                    text, _, _ = check_citations((await ask(await shown(some), self._inference(), call)).text, count)
+                    some = [text] if text else some[:1]
+                rounded += some
+            if len(rounded) == len(answers):
+                break
+            answers = rounded
+        return await shown(answers)
 
     async def _compose(
         self, question: Question, version: PromptVersion, values: Mapping[str, Json], call: Call
@@ -286,12 +307,42 @@ class Answerer:
         use = Use(version=version, values=values, model=self._model, language=question.language)
         return await Composer(self._inference(), "").compose(use, call)
 
-    async def _written(self, composed: Composed, call: Call) -> AsyncGenerator[str, None]:
-        call = replace(call, prompt=composed.rendered.version.reference)
+    async def _written(self, composed: Composed, call: Call) -> AsyncGenerator[tuple[str, str], None]:
+        """Who writes, and more of the text. Samples that are voted on are there at once."""
+        version = composed.rendered.version
+        if version.prompt.techniques.self_consistency is not None:
+            given = await ask(composed, self._inference(), call)
+            yield given.model, given.text
+            return
+        call, model = replace(call, prompt=version.reference), composed.model
         async with aclosing(self._inference().complete(composed.generation(), call)) as events:  # type: ignore[type-var]
             async for event in events:
-                if isinstance(event, Delta):
-                    yield event.text
+                if isinstance(event, Started):
+                    model = event.model
+                elif isinstance(event, Delta):
+                    yield model, event.text
+
+
+async def _most(count: int, shown: Callable[[int], Awaitable[Composed]]) -> int:
+    """How many of ``count`` the model's context holds, found by halving."""
+
+    async def fits(number: int) -> bool:
+        try:
+            await shown(number)
+        except ContextTooLong:
+            return False
+        return True
+
+    if await fits(count):
+        return count
+    most, too_many = 0, count
+    while too_many - most > 1:
+        middle = (most + too_many) // 2
+        if await fits(middle):
+            most = middle
+        else:
+            too_many = middle
+    return most
 
 
 def _numbered_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:
@@ -299,5 +350,6 @@ def _numbered_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:
 
 
 def _says(text: str, unknown: str) -> bool:
-    """Whether an answer is that there is none, whatever stands around it."""
-    return unknown.rstrip(".。").lower() in text.lower()
+    """Whether an answer is that there is none: it says so, and cites nothing for what it may say beside."""
+    told, wanted = CITATION.sub("", text).strip(" \n.。").lower(), unknown.rstrip(".。").lower()
+    return told == wanted or (wanted in told and CITATION.search(text) is None)

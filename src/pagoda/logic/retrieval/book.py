@@ -11,7 +11,7 @@ from collections.abc import Collection as Names
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.errors import Conflict, NotFound
@@ -98,19 +98,31 @@ class CollectionBook:
 
     async def documents(self, collection: Collection, key_id: str | None = None) -> list[DocumentRow]:
         """The documents of a collection that a key may see, by source."""
+        return [row for row in await self._rows(collection) if row.tags.visible_to(key_id)]
+
+    async def document(self, collection: Collection, document: str, key_id: str | None = None) -> DocumentRow:
+        """A document by its id. Raises ``NotFound``, also for one that the key may not see."""
+        for row in await self._rows(collection, DocumentRecord.id == document):
+            if row.tags.visible_to(key_id):
+                return row
+        raise NotFound(
+            f"{collection.name} has no document {document[:100]!r}; it may have been deleted, or taken in again.",
+            param="document",
+        )
+
+    async def of_source(self, collection: Collection, source: str) -> DocumentRow | None:
+        """The document that came from there, whoever may see it."""
+        return next(iter(await self._rows(collection, DocumentRecord.source == source)), None)
+
+    async def _rows(self, collection: Collection, *which: ColumnElement[bool]) -> list[DocumentRow]:
         table = DocumentRecord
         chunks = select(func.count()).where(ChunkRecord.document_id == table.id).scalar_subquery()
         columns = (table.id, table.source, table.digest, table.size, table.kind, table.encoding, table.title)
-        query = select(*columns, chunks, table.labels, table.keys).where(table.collection_id == collection.id)
+        query = select(*columns, chunks, table.labels, table.keys).where(table.collection_id == collection.id, *which)
         async with (await self._store()).read() as session:
             rows = (await session.execute(query.order_by(table.source))).all()
         words = ("id", "source", "digest", "size", "kind", "encoding", "title", "chunks")
-        found = [
-            DocumentRow(**dict(zip(words, row[:-2], strict=True)), tags=_tags(labels, keys))
-            for row in rows
-            for labels, keys in [row[-2:]]
-        ]
-        return [row for row in found if row.tags.visible_to(key_id)]
+        return [DocumentRow(**dict(zip(words, row[:-2], strict=True)), tags=_tags(*row[-2:])) for row in rows]
 
     async def text(self, collection: Collection, document: str, key_id: str | None = None) -> str:
         """The text of a document by its id, into which places point. Raises ``NotFound``."""

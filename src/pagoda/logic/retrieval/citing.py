@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 
 from pagoda.logic.retrieval.collection import Passage
+from pagoda.logic.texts.citations import BEGUN, CITATION, ranges, without_citations
 
-_CITATION = re.compile(r"[ \t]*[\[【［][ \t]*(\d{1,6}(?:[ \t]*[,，、;][ \t]*\d{1,6})*)[ \t]*[\]】］]")
-_UNFINISHED = re.compile(r"\s*(?:[\[【［][\d \t,，、;]*)?$")
-_BRACKETED = re.compile(r"[\[【［](\s*\d[\d\s,，、;–-]*)[\]】］]")
+_SPACED = re.compile(rf"(?:(?<![ \t])[ \t]++)?{CITATION.pattern}")
+_UNFINISHED = re.compile(rf"(?<!\s)\s*+(?:{BEGUN.pattern})?$")
 
 
 class Citations:
@@ -48,16 +48,17 @@ class Citations:
         return self._show(rest.rstrip())
 
     def _show(self, text: str) -> str:
-        shown = _CITATION.sub(self._keep, text)
+        shown = _SPACED.sub(self._keep, text)
         if not self._begun:
             shown = shown.lstrip()
             self._begun = bool(shown)
         return shown
 
     def _keep(self, found: re.Match[str]) -> str:
-        numbers = [int(number) for number in re.findall(r"\d+", found[1])]
-        real = [number for number in dict.fromkeys(numbers) if 1 <= number <= self._count]
-        self.removed += sum(not 1 <= number <= self._count for number in numbers)
+        real: dict[int, None] = {}
+        for first, last in ranges(found[0]):
+            real.update(dict.fromkeys(range(max(first, 1), min(last, self._count) + 1)))
+            self.removed += not 1 <= first <= last <= self._count
         self._cited.update(real)
         space = found[0][: len(found[0]) - len(found[0].lstrip())] if real else ""
         return space + "".join(f"[{number}]" for number in real)
@@ -72,5 +73,5 @@ def check_citations(text: str, count: int) -> tuple[str, tuple[int, ...], int]:
 
 def numbered(passages: Sequence[Passage], first: int = 1) -> str:
     """Passages as a model is shown them. Numbers in brackets of their own become ``(n)``: they cite nothing here."""
-    texts = (_BRACKETED.sub(r"(\1)", passage.text.strip()) for passage in passages)
+    texts = (without_citations(passage.text.strip()) for passage in passages)
     return "\n\n".join(f"[{number}] {text}" for number, text in enumerate(texts, first))

@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,34 @@ class Hit:
 
     passage: Passage
     score: float
-    """By which hits are ordered; only comparable within one search."""
+    """What it was ranked by: the fused score, the cosine or the words' (``mode``), or the reranker's. Only comparable
+    within one search; where diversity is wanted, the order is not by it alone."""
     similarity: float | None
     """Cosine of question and passage; ``None`` where only words were compared."""
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         return {**self.passage.to_json(), "score": self.score, "similarity": self.similarity}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search gave."""
+
+    hits: list[Hit]
+    """Best first."""
+    model: str
+    """That embeds the collection."""
+    question: bytes | None = None
+    """The question's vector (little-endian float32); ``None`` where nothing could be found or words alone counted."""
+
+
+class How(TypedDict, total=False):
+    """What a search may be told beside its question."""
+
+    limit: int
+    mode: Mode
+    refinement: Refinement
 
 
 _PLAIN = Refinement()
@@ -75,7 +96,11 @@ class Searcher:
         self._loaded: OrderedDict[tuple[str, str], _Loaded] = OrderedDict()
         self._loading: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def search(
+    async def search(self, name: str, query: str, call: Call, **how: Unpack[How]) -> list[Hit]:
+        """The hits of ``find`` alone. Raises as it does."""
+        return (await self.find(name, query, call, **how)).hits
+
+    async def find(
         self,
         name: str,
         query: str,
@@ -84,8 +109,8 @@ class Searcher:
         limit: int = 5,
         mode: Mode = "fused",
         refinement: Refinement = _PLAIN,
-    ) -> list[Hit]:
-        """The best passages of a collection of the call's team that the call's key may see, best first.
+    ) -> Found:
+        """The best passages of a collection of the call's team that the call's key may see.
 
         Raises ``InvalidRequest``, ``NotFound`` for the collection, and what the door raises.
         """
@@ -94,12 +119,13 @@ class Searcher:
         loaded = await self._load(call.tenant, name, (collection.id, collection.revision))
         allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement)
         if not loaded.held or (allowed is not None and not allowed.any()):
-            return []
-        similarities = None
+            return Found(hits=[], model=collection.plan.model)
+        question, similarities = None, None
         if mode != "lexical":
             request = Embed(model=collection.plan.model, inputs=(query[-_QUESTION_CHARACTERS:],), kind="query")
             question = (await self._inference().embed(request, call)).vectors[0]
             similarities = loaded.vectors @ np.frombuffer(question, "<f4")
+            call = replace(call, parent=call.request_id)  # the search has been counted as a request
         scores = None if mode == "dense" else await asyncio.to_thread(loaded.words.scores, query)
         plain = refinement.reranker is None and refinement.diversity == 0
         ranked = rank(similarities, scores, limit if plain else max(limit, _CANDIDATES), allowed)
@@ -107,7 +133,7 @@ class Searcher:
             ranked = await self._reranked(refinement.reranker, query, ranked, loaded, call)
         if refinement.diversity > 0:
             ranked = diversify(ranked, loaded.vectors, refinement.diversity, limit)
-        return [
+        hits = [
             Hit(
                 passage=loaded.held[place].passage,
                 score=score,
@@ -115,6 +141,7 @@ class Searcher:
             )
             for place, score in ranked[:limit]
         ]
+        return Found(hits=hits, model=collection.plan.model, question=question)
 
     async def _reranked(self, model: str, query: str, ranked: Ranked, loaded: _Loaded, call: Call) -> Ranked:
         if not ranked:

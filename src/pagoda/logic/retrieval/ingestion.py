@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pagoda.core.errors import ContextTooLong, Forbidden, InvalidRequest, NotFound, Rejected, UserError
+from pagoda.core.errors import ContextTooLong, Forbidden, InvalidRequest, LimitExceeded, NotFound, Rejected, UserError
 from pagoda.core.ports import Inference, Progress
 from pagoda.core.storage.text import storable
 from pagoda.core.types import Call, Embed
@@ -76,7 +76,7 @@ class Ingestion:
 
         What has vanished below them leaves, what was only renamed is not embedded again; what cannot be read is named
         in the report, leaves too, and the rest goes on. Raises ``InvalidRequest`` for a root that does not exist,
-        ``NotFound`` for a collection that was deleted, and what the door raises.
+        ``NotFound`` for a collection that was deleted, ``LimitExceeded``, and what else the door raises.
         """
         roots = [root.absolute() for root in roots]
         paths = await asyncio.to_thread(_find, roots)
@@ -95,7 +95,7 @@ class Ingestion:
                     before = await self._move(collection, old, origin, report)
                     del vanished[origin.digest], kept[old.source]
                 await self._put(collection, origin, data, before, call, report)
-            except NotFound:  # the collection has been deleted meanwhile, or there is no such model
+            except (NotFound, LimitExceeded):  # no collection or model, or no more for anybody: nothing of the file
                 raise
             except (UserError, ContextTooLong, Rejected) as error:
                 report.failed.append((source, error.message))
@@ -111,7 +111,7 @@ class Ingestion:
     ) -> Report:
         """Take in one file that was sent, under its name. Raises what is wrong with it, and as ``take``."""
         source = upload_name(name)
-        before = {row.source: row for row in await self._book.documents(collection)}.get(source)
+        before = await self._book.of_source(collection, source)
         if before is not None and not before.tags.visible_to(call.key_id):
             raise Forbidden(f"There is a document {source} already, which this key may not see.")
         report = Report()
@@ -159,6 +159,7 @@ class Ingestion:
             )
             request = Embed(model=collection.plan.model, inputs=inputs, kind="passage")
             vectors = (await self._inference().embed(request, call)).vectors
+            call = replace(call, parent=call.request_id)  # a document is one request, however long it is
             chunks += [
                 Chunk(start=span.start, end=span.end, heading=heading, vector=vector)
                 for span, heading, vector in zip(some, headings, vectors, strict=True)

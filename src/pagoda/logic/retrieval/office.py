@@ -8,18 +8,37 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pagoda.core.errors import InvalidRequest, TooLarge
-from pagoda.core.storage.text import storable
 from pagoda.logic.retrieval.document import Heading
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 MOST_UNPACKED_BYTES = 512 * 1024 * 1024
 """Of all that a DOCX file holds: a small file can unpack to far more than memory has."""
 MOST_PAGES = 5000
+
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,  # among them RecursionError and NotImplementedError
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""Beside errors of their own, what the libraries' code raises when it meets what a broken file holds."""
 
 _PAGE = "\f"  # ends one, as in plain text
 _STYLED = "Heading "
@@ -40,14 +59,13 @@ class Sheets:
 
     def add(self, text: str) -> None:
         """Add text at the end."""
-        text = storable(text)
         self._pieces.append(text)
         self._length += len(text)
 
     def head(self, level: int, title: str) -> None:
         """What comes now stands under this heading."""
         if title.strip():
-            self.headings.append(Heading(level, storable(title.strip()), self._length))
+            self.headings.append(Heading(level, title.strip(), self._length))
 
 
 def pdf_text(name: str, data: bytes) -> tuple[str, str, tuple[Heading, ...]]:
@@ -57,13 +75,11 @@ def pdf_text(name: str, data: bytes) -> tuple[str, str, tuple[Heading, ...]]:
     """
     with _extra(name, "PDF"):
         from pypdf import PdfReader  # noqa: PLC0415  (an extra)
-        from pypdf.errors import PyPdfError  # noqa: PLC0415
+        from pypdf.errors import DependencyError, PyPdfError  # noqa: PLC0415
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it tells at length of what it could mend
     sheets = Sheets()
     try:
-        reader = PdfReader(io.BytesIO(data))
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise InvalidRequest(f"{name} is encrypted; take its password away first.", code="document_encrypted")
+        reader = _opened(PdfReader, name, data)
         pages = len(reader.pages)
         if pages > MOST_PAGES:
             raise TooLarge(f"{name} has {pages} pages; {MOST_PAGES} are the most that one document may have.")
@@ -71,8 +87,9 @@ def pdf_text(name: str, data: bytes) -> tuple[str, str, tuple[Heading, ...]]:
         for number, page in enumerate(reader.pages, 1):
             sheets.head(1, f"{number}/{pages}")
             sheets.add((page.extract_text() or "").strip() + (f"\n{_PAGE}" if number < pages else ""))
-    except (PyPdfError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OSError) as error:
-        # pypdf meets what a broken file holds with whatever its own code raises
+    except DependencyError as error:  # of AES without cryptography, which the extra brings
+        raise _lacking(name, "PDF") from error
+    except (PyPdfError, *_BROKEN) as error:
         raise InvalidRequest(
             f"{name} is no PDF that can be read ({type(error).__name__}).", code="document_malformed"
         ) from error
@@ -82,6 +99,20 @@ def pdf_text(name: str, data: bytes) -> tuple[str, str, tuple[Heading, ...]]:
             code="document_scanned",
         )
     return sheets.text, title.strip(), tuple(sheets.headings)
+
+
+def _opened(kind: type[PdfReader], name: str, data: bytes) -> PdfReader:
+    """A PDF's reader. Raises ``InvalidRequest`` for one that opens with a password or a certificate alone."""
+    try:
+        reader = kind(io.BytesIO(data))
+        encrypted = reader.is_encrypted and not reader.decrypt("")
+    except NotImplementedError:  # what is not encrypted by the standard's own handler
+        encrypted = True
+    if encrypted:
+        raise InvalidRequest(
+            f"{name} is encrypted; take its password or certificate away first.", code="document_encrypted"
+        )
+    return reader
 
 
 def docx_text(name: str, data: bytes) -> tuple[str, str, tuple[Heading, ...]]:
@@ -106,7 +137,7 @@ def docx_text(name: str, data: bytes) -> tuple[str, str, tuple[Heading, ...]]:
                 sheets.head(level, text)
             sheets.add(text + "\n\n")
         title = opened.core_properties.title or ""
-    except (OpcError, LxmlError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, OSError) as error:
+    except (OpcError, LxmlError, zipfile.BadZipFile, *_BROKEN) as error:
         raise InvalidRequest(
             f"{name} is no DOCX that can be read ({type(error).__name__}).", code="document_malformed"
         ) from error
@@ -118,8 +149,7 @@ def _blocks(content: Iterable[Any]) -> Iterator[tuple[int, str]]:
     """Paragraphs and rows of tables in order, with the level of those that are headings, else 0."""
     for block in content:
         if hasattr(block, "rows"):
-            rows = ["\t".join(cell.text.strip() for cell in row.cells) for row in block.rows]
-            yield 0, "\n".join(rows)
+            yield 0, "\n".join(_rows(block))
             continue
         text: str = block.text
         if not text.strip():
@@ -130,12 +160,22 @@ def _blocks(content: Iterable[Any]) -> Iterator[tuple[int, str]]:
         yield level, text
 
 
+def _rows(table: Any) -> Iterator[str]:
+    """Each cell once, where a merged one begins: ``row.cells`` repeats it as often as the file says it is wide."""
+    for row in table._tbl.tr_lst:
+        cells = (cell for cell in row.tc_lst if cell.vMerge != "continue")
+        yield "\t".join("\n".join(each.text for each in cell.p_lst).strip() for cell in cells)
+
+
 @contextmanager
 def _extra(name: str, form: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise InvalidRequest(
-            f"{name} is a {form}, which needs an extra: pip install 'pagoda-llm[documents]'.",
-            code="document_unsupported",
-        ) from error
+        raise _lacking(name, form) from error
+
+
+def _lacking(name: str, form: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{name} is a {form}, which needs an extra: pip install 'pagoda-llm[documents]'.", code="document_unsupported"
+    )

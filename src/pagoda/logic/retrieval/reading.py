@@ -11,6 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePath
 
 from pagoda.core.errors import InvalidRequest, TooLarge
@@ -98,6 +99,14 @@ def read_document(name: str, data: bytes) -> Document:
         raise TooLarge(f"{name} has {len(data)} bytes; {MOST_BYTES} are the most that one document may have.")
     if not data.strip():
         raise InvalidRequest(f"{name} is empty.", code="document_empty")
+    document = _read(name, data)
+    if not document.text.strip():
+        raise InvalidRequest(f"{name} holds no text.", code="document_empty")
+    headings = tuple(replace(each, title=storable(each.title)) for each in document.headings)
+    return replace(document, text=storable(document.text), title=storable(document.title), headings=headings)
+
+
+def _read(name: str, data: bytes) -> Document:
     path = PurePath(name)
     if (packed := _PACKED.get(path.suffix.lower())) is not None and data.startswith(packed[0]):
         plain, title, headings = packed[1](name, data)
@@ -116,10 +125,7 @@ def read_document(name: str, data: bytes) -> Document:
         )
     kind = KINDS.get(path.suffix.lower(), "text")
     text, encoding = decode(name, data)
-    document = _FORMS[kind](name, storable(text), encoding)
-    if not document.text.strip():
-        raise InvalidRequest(f"{name} holds no text.", code="document_empty")
-    return document
+    return _FORMS[kind](name, text, encoding)
 
 
 def decode(name: str, data: bytes) -> tuple[str, str]:
@@ -192,7 +198,7 @@ def _jsonl(name: str, text: str, encoding: str) -> Document:
             records.append("\n".join(_leaves(json.loads(line))))
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"{name}, line {number} is no JSON.", code="document_malformed") from error
-    return Document(text=storable("\n\n".join(records)), title=PurePath(name).name, kind="jsonl", encoding=encoding)
+    return Document(text="\n\n".join(records), title=PurePath(name).name, kind="jsonl", encoding=encoding)
 
 
 def _leaves(value: Json, field: str = "") -> list[str]:

@@ -88,7 +88,7 @@ class ReviewBook:
             same = (ReviewRecord.team == item.team, ReviewRecord.request_id == item.request_id)
             record = (await session.scalars(select(ReviewRecord).where(*same).with_for_update())).one()
             record.reasons = {**record.reasons, item.reason: storable(item.detail)}
-            if record.answer is None:
+            if record.answer is None or item.reason == "approval":  # which is of this text, whatever was said before
                 record.prompt, record.answer = storable(item.prompt), storable(item.answer)
             return Review(record, tuple(await _judgements(session, record.id)))
 
@@ -155,6 +155,8 @@ class ReviewBook:
         async def change(session: AsyncSession) -> Review:
             moment = now()
             record = await _record(session, team, review_id, lock=True)
+            if ruling.decision == "edit" and "approval" in record.reasons:
+                raise InvalidRequest("An agent's call is approved or rejected; it cannot be edited.", param="decision")
             if record.state != "waiting":
                 raise Conflict(f"This review is decided: {record.state}.", code="review_decided")
             judgement = await _own(session, record.id, reviewer)
@@ -173,6 +175,20 @@ class ReviewBook:
 
         return await (await self._store()).write(change)
 
+    async def settle(self, team: str, request_id: str, reviewer: str, ruling: Ruling) -> None:
+        """Note what was decided elsewhere, by whom: the review of that request, if one waits, ends so."""
+
+        async def change(session: AsyncSession) -> None:
+            same = (ReviewRecord.team == team, ReviewRecord.request_id == request_id, ReviewRecord.state == "waiting")
+            record = await session.scalar(select(ReviewRecord).where(*same).with_for_update())
+            if record is None:
+                return
+            judgement = await _put(session, record, reviewer, now(), now())
+            judgement.decision, judgement.reason, judgement.at = ruling.decision, storable(ruling.reason), now()
+            record.state, record.decided = _STATES[ruling.decision], now()
+
+        await (await self._store()).write(change)
+
     async def note_judge(
         self, team: str, review_id: str, judge: str, decision: str, score: float | None, reason: str
     ) -> None:
@@ -187,14 +203,14 @@ class ReviewBook:
         await (await self._store()).write(change)
 
     async def judged(self, team: str) -> list[Review]:
-        """All reviews that anybody has judged, oldest first."""
+        """All reviews of answers that anybody has judged, oldest first; an agent's call is no answer."""
         query = select(ReviewRecord).where(
             ReviewRecord.team == team,
             ReviewRecord.id.in_(select(JudgementRecord.review_id).where(JudgementRecord.decision.is_not(None))),
         )
         async with (await self._store()).read() as session:
-            records = list(await session.scalars(query.order_by(ReviewRecord.created, ReviewRecord.id)))
-            return await _reviews(session, records)
+            records = await session.scalars(query.order_by(ReviewRecord.created, ReviewRecord.id))
+            return await _reviews(session, [record for record in records if "approval" not in record.reasons])
 
 
 def _fresh(item: Item) -> dict[str, Any]:

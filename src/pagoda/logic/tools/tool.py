@@ -40,6 +40,8 @@ class Tool:
     """A second call with the same ``Occasion.key`` changes nothing more."""
     needs_approval: bool = False
     """A person must allow each call."""
+    delegates: bool = False
+    """It is another agent, whose run is counted with its caller's."""
     receipt: Receipt | None = None
     """Tells of a key what its call gave, or ``None`` where no such call has happened, for certain."""
     seconds: float = 30.0

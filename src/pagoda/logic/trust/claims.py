@@ -8,25 +8,19 @@ a claim is true.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pagoda.logic.trust.details import CITATION
-from pagoda.logic.trust.vocabulary import vocabulary
+from pagoda.logic.texts.citations import CITATION
+from pagoda.logic.texts.sentences import sentences
 
 MOST_CLAIMS = 200
 """Of one text that are judged; what comes after is not looked at, and the report says so (``Checks.cut``)."""
 
-_END = re.compile(r"[。！？；…]+[”’」』）)\]\"']*|(?<![.!?;])[.!?;]++[”’)\]\"']*+(?=\s|$|[\u3400-\u9fff])|\n+")
-_ABBREVIATION = re.compile(
-    rf"(?:^|[\s(\"'“])(?:[A-Z]|(?:[A-Za-z]\.)+[A-Za-z]|{'|'.join(vocabulary('abbreviations'))})$"
-)
 _BEFORE = re.compile(r"[\s\-*•·>#]*(?:(?:\d{1,3}|[A-Za-z])[.)、](?=\s|[\u3400-\u9fff])[\s*]*)?")
-_AFTER = re.compile(r"(?<!\s)(?:\s++|[\[【［]\s*\d{1,6}(?:\s*[,，、;]\s*\d{1,6})*\s*[\]】］]){1,50}+$")
+_AFTER = re.compile(rf"(?<!\s)(?:\s++|{CITATION.pattern}){{1,50}}+$")
 _LETTER = re.compile(r"\w")
 _WORDS = re.compile(r"[A-Za-z\u3400-\u9fff]")
-_NEAR = 24  # characters before a full stop that tell whether it ends a sentence
 _IDLE = re.compile(
     r"^(?:(?:sure|certainly|of course|hello|hi|thanks?|thank you|you'?re welcome|great question|here (?:is|are)\b|"
     r"let me know|i hope|i'?m sorry|i am sorry|sorry|as an ai|i'?m an ai|i (?:do not|don't|cannot|can't) (?:know|have|"
@@ -54,41 +48,21 @@ class Claim:
 def split_claims(text: str, most: int = MOST_CLAIMS) -> list[Claim]:
     """The claims of a text in order, ``most`` at most."""
     claims: list[Claim] = []
-    for begin, end, mark in _sentences(text):
-        start = begin + len(_matched(_BEFORE, text[begin:end]))
-        piece = text[start:end]
+    for part in sentences(text, parts=True):
+        start = part.start + len(_matched(_BEFORE, text[part.start : part.end]))
+        piece = text[start : part.end]
         piece = piece[: len(piece) - len(_found(_AFTER, piece))]
         if not _LETTER.search(CITATION.sub("", piece)):
             continue
         if len(claims) >= most:
             break
-        idle = mark.strip()[:1] in ("?", "？") or _IDLE.match(piece) is not None or _is_sum(piece)
+        idle = part.mark.strip()[:1] in ("?", "？") or _IDLE.match(piece) is not None or _is_sum(piece)
         claims.append(Claim(start, start + len(piece), piece, not idle))
     return claims
 
 
 def _is_sum(piece: str) -> bool:
     return ("=" in piece or "≈" in piece) and _WORDS.search(piece) is None
-
-
-def _sentences(text: str) -> Iterator[tuple[int, int, str]]:
-    """Begin and end of each sentence, with the mark that ends it."""
-    begin = 0
-    for match in _END.finditer(text):
-        if match[0].startswith(".") and _ABBREVIATION.search(text[max(begin, match.start() - _NEAR) : match.start()]):
-            continue
-        if match[0].startswith(".") and _is_number_of_list(text, begin, match.start()):
-            continue
-        end = match.end()
-        yield begin, end, match[0]
-        begin = end
-    if begin < len(text):
-        yield begin, len(text), ""
-
-
-def _is_number_of_list(text: str, begin: int, end: int) -> bool:
-    """``1.`` at the beginning of a line ends no sentence."""
-    return end - begin <= _NEAR and text[begin:end].strip(" *-").isdigit()
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:

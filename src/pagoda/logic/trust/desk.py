@@ -51,6 +51,11 @@ class Scored:
             told["outcome"]["confidence"] = self.outcome.report.confidence.value
         return told
 
+    def answer_of(self, answer: SourcedAnswer) -> SourcedAnswer:
+        """What is given in place of an answer from a collection: itself, where the policy left it as it was."""
+        given = self.outcome
+        return answer if given.answer == answer.text else answer.instead(given.answer, given.model or None)
+
 
 class TrustDesk:
     """Looks at answers and claims, on behalf of one team a call."""

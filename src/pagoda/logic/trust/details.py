@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Literal, TypeAlias
 
+from pagoda.logic.texts.citations import CITATION
 from pagoda.logic.trust.vocabulary import vocabulary
 
 Kind: TypeAlias = Literal["number", "date", "name"]
@@ -27,8 +28,6 @@ class Detail:
     start: int
     end: int
 
-
-CITATION = re.compile(r"[\[【［]\s*\d{1,6}(?:\s*[,，、;]\s*\d{1,6})*\s*[\]】］]")
 
 _MONTHS = vocabulary("months")
 _MONTH = re.compile(

@@ -13,8 +13,9 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from pagoda.logic.retrieval.lexical import words
+from pagoda.logic.texts.citations import CITATION
 from pagoda.logic.trust.claims import split_claims
-from pagoda.logic.trust.details import CITATION, denials, details, with_plain_numbers
+from pagoda.logic.trust.details import denials, details, with_plain_numbers
 from pagoda.logic.trust.subject import Source
 from pagoda.logic.trust.vocabulary import vocabulary
 

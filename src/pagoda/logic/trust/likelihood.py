@@ -16,7 +16,7 @@ from pagoda.core.errors import InvalidRequest, ModelError, NotFound
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Score, TokenLogprob
 from pagoda.logic.prompts.rendering import render
-from pagoda.logic.trust.details import CITATION
+from pagoda.logic.texts.citations import CITATION
 from pagoda.logic.trust.evidence import excerpt
 from pagoda.logic.trust.prompts import trust_prompt
 from pagoda.logic.trust.subject import Signal, Subject, unavailable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, SupportsFloat
 
@@ -12,14 +12,16 @@ from pagoda.core.settings import Settings
 from pagoda.core.types import Json
 
 
-def processes() -> int:
-    """How many processes train together: as many as torchrun started, or one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The processes that train together, as one of them sees them."""
+
+    count: int = 1
+    first: bool = True
+    """Whether it is the one that writes and tells."""
 
 
-def is_first() -> bool:
-    """Whether this process is the one of them that writes and tells."""
-    return os.environ.get("RANK", "0") == "0"
+ALONE = Group()
 
 
 class Desk(Protocol):

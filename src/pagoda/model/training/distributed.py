@@ -17,7 +17,7 @@ import torch
 
 from pagoda.core.configuration import load_settings
 from pagoda.core.errors import PagodaError
-from pagoda.model.training.desk import FolderDesk, is_first
+from pagoda.model.training.desk import FolderDesk, Group
 from pagoda.model.training.recipe import read_recipe
 from pagoda.model.training.work import train
 
@@ -30,17 +30,18 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    group = Group(int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # before a model is put on "the" device
     try:
         recipe = read_recipe(args.config, args.set)
         settings = load_settings({}, os.environ, Path.cwd())
         seed = args.seed if recipe.seed is None else recipe.seed
-        outcome = train(recipe, FolderDesk(args.out, seed, settings, writes=is_first()))
+        outcome = train(recipe, FolderDesk(args.out, seed, settings, writes=group.first), group=group)
     except PagodaError as error:
         sys.stderr.write(f"pagoda: {error.message}\n")
         return 1
-    if is_first():
+    if group.first:
         sys.stdout.write(json.dumps(outcome) + "\n")
     return 0
 

@@ -22,7 +22,7 @@ from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
 from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, load_base
 from pagoda.model.training.card import model_card
 from pagoda.model.training.checkpoints import Checkpoints, placing, step_of
-from pagoda.model.training.desk import Desk, is_first, processes
+from pagoda.model.training.desk import ALONE, Desk, Group
 from pagoda.model.training.packing import Collator, Order, Rows
 from pagoda.model.training.plots import plot_training
 from pagoda.model.training.preparing import Prepared, prepare, read_split, write_report
@@ -40,10 +40,12 @@ def train(
     *,
     make: Callable[..., SupervisedTrainer] = SupervisedTrainer,
     told: Mapping[str, Json] | None = None,
+    group: Group = ALONE,
 ) -> dict[str, Json]:
     """Train by a recipe; go on from the newest checkpoint where there is one. Gives the figures of the outcome.
 
-    ``make`` makes the trainer where its loss is another; ``told`` is what the model card then says beside the recipe.
+    ``make`` makes the trainer where its loss is another; ``told`` is what the model card then says beside the recipe;
+    ``group`` are the processes that do it together.
     """
     hardware = choose_hardware(recipe)
     if recipe.threads:
@@ -56,11 +58,11 @@ def train(
     transformers.utils.logging.disable_progress_bar()
     base = load_base(path, recipe, hardware, split.labels)
     prepared = prepare(split, base.tokenizer, recipe)
-    if is_first():
+    if group.first:
         write_report(prepared, desk.artifacts)
     report = prepared.report.to_json()
     desk.event("supervision", **report)
-    options = _options(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware)
+    options = _options(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware, group=group)
     trainer = make(**options)
     trainer.remove_callback(transformers.PrinterCallback)
     before = _before(trainer, desk, prepared)
@@ -95,11 +97,14 @@ def train(
 
 
 def _options(
-    recipe: Recipe, desk: Desk, base: Checkpoint, prepared: Prepared, *, classes: int, hardware: Hardware
+    recipe: Recipe, desk: Desk, base: Checkpoint, prepared: Prepared, *, classes: int, hardware: Hardware, group: Group
 ) -> dict[str, Any]:
     """What a ``SupervisedTrainer`` is made of."""
-    steps = _steps_an_epoch(recipe, len(prepared.train))
-    arguments = TrainingArguments(**_arguments(recipe, desk, hardware, steps, validated=bool(prepared.validation)))
+    a_step = recipe.batch_size * recipe.accumulation * group.count
+    steps = max(1, math.ceil(len(prepared.train) / a_step))
+    arguments = TrainingArguments(
+        **_arguments(recipe, desk, hardware, steps, validated=bool(prepared.validation), group=group)
+    )
     if arguments.parallel_mode == transformers.training_args.ParallelMode.NOT_DISTRIBUTED:
         arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one device; several are torchrun's
     pad = base.tokenizer.pad_token_id
@@ -112,7 +117,7 @@ def _options(
         "kept": Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
         "classes": classes,
         # Of a step, not of a batch: so the rows of a step are the same however many of them are computed at once.
-        "order": Order(lengths, desk.seed, _rows_a_step(recipe) if recipe.group_by_length else 0),
+        "order": Order(lengths, desk.seed, a_step if recipe.group_by_length else 0),
         "model": adapt(base.model, recipe),
         "args": arguments,
         "train_dataset": Rows(prepared.train),
@@ -123,7 +128,9 @@ def _options(
     }
 
 
-def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, validated: bool) -> dict[str, Any]:
+def _arguments(
+    recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, validated: bool, group: Group
+) -> dict[str, Any]:
     """The recipe in the words of transformers."""
     evaluates = recipe.evaluate_every or steps
     saves = recipe.save_every or evaluates
@@ -133,7 +140,7 @@ def _arguments(recipe: Recipe, desk: Desk, hardware: Hardware, steps: int, *, va
             "one of those.",
             param="save_every",
         )
-    if recipe.shard and processes() == 1:
+    if recipe.shard and group.count == 1:
         raise InvalidRequest(
             "shard spreads a model over processes, and there is only one: start it with torchrun (guide to training).",
             param="shard",
@@ -195,7 +202,7 @@ def _before(trainer: SupervisedTrainer, desk: Desk, prepared: Prepared) -> dict[
 def _fit(trainer: SupervisedTrainer, desk: Desk) -> tuple[float, int]:
     """How many seconds this attempt trained, and at which step it began."""
     kept = Checkpoints(desk.checkpoints, 1)
-    if is_first():
+    if trainer.is_world_process_zero():
         kept.tidy()
     from_here = kept.newest()
     if from_here is not None:
@@ -209,7 +216,7 @@ def _save(
     trainer: SupervisedTrainer, recipe: Recipe, desk: Desk, outcome: Mapping[str, Any], told: Mapping[str, Json]
 ) -> None:
     target = Path(outcome["saved"])
-    if not is_first():
+    if not trainer.is_world_process_zero():
         if trainer.args.fsdp:
             trainer.save_model(str(target))  # it gives its part of each tensor; the first process writes
         return
@@ -224,14 +231,6 @@ def _save(
         plot_training(desk.directory / "metrics.jsonl", desk.artifacts / PLOT, f"{recipe.model}, {recipe.method}")
     except Unavailable as error:
         desk.event("no_plot", reason=error.message)
-
-
-def _steps_an_epoch(recipe: Recipe, sequences: int) -> int:
-    return max(1, math.ceil(sequences / _rows_a_step(recipe)))
-
-
-def _rows_a_step(recipe: Recipe) -> int:
-    return recipe.batch_size * recipe.accumulation * processes()
 
 
 @contextmanager

@@ -13,9 +13,10 @@ import pytest_asyncio
 
 from pagoda.application.prompting import open_prompts
 from pagoda.application.retrieving import Retrieval
-from pagoda.core.errors import Conflict, Forbidden, InvalidRequest, ModelError, NotFound
+from pagoda.core.errors import Conflict, ContextTooLong, Forbidden, InvalidRequest, LimitExceeded, ModelError, NotFound
 from pagoda.core.settings import Settings
-from pagoda.core.types import Call, Embed, Embeddings, Event, Generation, Tokenize, Tokens
+from pagoda.core.types import Call, Embed, Embeddings, Event, Generation, Rerank, Started, Tokenize, Tokens
+from pagoda.logic.prompts.prompt import SelfConsistency
 from pagoda.logic.retrieval.answering import Piece, Said, SourcedAnswer, Sources
 from pagoda.logic.retrieval.collection import Plan, Tags
 from pagoda.logic.retrieval.ingestion import Report
@@ -27,8 +28,11 @@ RULES = [
     {"contains": "Last question: And its colour?", "text": "What colour has the moon?"},
     {"contains": "Last question: silent", "text": ""},
     {"contains": "Partial answers:", "text": "Combined [1][3]."},
+    {"contains": "What is not said?", "text": "It is grey [1]. The documents do not say more."},
+    {"contains": "Nothing at all?", "text": "Sorry, the documents do not say."},
     {"contains": "Answer so far:", "text": "Refined [2]."},
     {"contains": "many parts", "text": "Part [1]."},
+    {"contains": "many rounds", "text": "A long part " * 22 + "[1]."},
     {"contains": "What colour has the moon?", "text": "Grey [1]."},
     {"contains": "月亮", "text": "文档中没有说明。"},
     {"contains": "moon", "text": "It is far [1]. It is round [9]."},
@@ -128,28 +132,61 @@ async def test_what_cannot_be_read_is_named_and_the_rest_goes_on(retrieval: Retr
 class Breaking:
     """A door that breaks after some embeddings."""
 
-    def __init__(self, service: Service, left: int) -> None:
-        self._door, self._left = service.platform.inference, left
+    def __init__(self, service: Service, left: int, error: Exception) -> None:
+        self._door, self._left, self._error = service.platform.inference, left, error
 
     async def embed(self, request: Embed, call: Call) -> Embeddings:
         self._left -= 1
         if self._left < 0:
-            raise ModelError("broken")
+            raise self._error
         return await self._door.embed(request, call)
 
 
-async def test_work_that_broke_off_goes_on_where_it_was(service: Service, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [ModelError("broken"), LimitExceeded("All is used up.", retry_after=60)])
+async def test_work_that_broke_off_goes_on_where_it_was(service: Service, tmp_path: Path, error: Exception) -> None:
     for number in range(4):
         (tmp_path / f"{number}.txt").write_text(f"number {number}", encoding="utf-8")
     platform = service.platform
-    door: Any = Breaking(service, 2)
+    door: Any = Breaking(service, 2, error)
     broken = Retrieval(platform.settings, platform.records, lambda: door)
-    with pytest.raises(ModelError, match="broken"):
-        await take(broken, tmp_path, "resumed")
+    name = f"resumed-{type(error).__name__.lower()}"
+    with pytest.raises(type(error)):
+        await take(broken, tmp_path, name)
     whole = Retrieval(platform.settings, platform.records, lambda: platform.inference)
-    report = await take(whole, tmp_path, "resumed")
+    report = await take(whole, tmp_path, name)
     assert (report.unchanged, len(report.added)) == (2, 2)
-    assert len(await whole.searcher.search("resumed", "number", CALL, mode="lexical")) == 4
+    assert len(await whole.searcher.search(name, "number", CALL, mode="lexical")) == 4
+
+
+class Heard:
+    """A door that keeps what it was asked, and under which call."""
+
+    def __init__(self, service: Service) -> None:
+        self._door, self.asked = service.platform.inference, list[tuple[Any, Call]]()
+
+    async def embed(self, request: Embed, call: Call) -> Embeddings:
+        self.asked.append((request, call))
+        return await self._door.embed(request, call)
+
+    async def rerank(self, request: Rerank, call: Call) -> Any:
+        self.asked.append((request, call))
+        return await self._door.rerank(request, call)
+
+    async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
+        self.asked.append((request, call))
+        return await self._door.tokenize(request, call)
+
+    def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+        self.asked.append((request, call))
+        return self._door.complete(request, call)
+
+    def of(self, kind: type) -> list[Any]:
+        return [request for request, _ in self.asked if isinstance(request, kind)]
+
+
+def overheard(service: Service) -> tuple[Heard, Retrieval]:
+    door: Any = Heard(service)
+    return door, Retrieval(service.platform.settings, service.platform.records, lambda: door)
 
 
 async def test_teams_never_see_each_others_documents(retrieval: Retrieval, tmp_path: Path) -> None:
@@ -332,9 +369,9 @@ async def test_an_answer_can_be_quoted_without_a_model(service: Service, retriev
     text = "Keys open doors. A revoked key opens nothing; the moon is far away. Doors are heavy. 门很重。"
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     await take(retrieval, tmp_path, "quoted")
-    before = service.platform.telemetry.expose()
+    door, heard = overheard(service)
     question = Question(text="revoked key", collection="quoted", floor=-1, method="quote")
-    answer = (await answered(retrieval, service, question))[-1]
+    answer = (await answered(heard, service, question))[-1]
     assert isinstance(answer, SourcedAnswer)
     assert (answer.outcome, answer.model, answer.removed) == ("answered", None, 0)
     assert 1 <= len(answer.citations) <= 3
@@ -342,9 +379,119 @@ async def test_an_answer_can_be_quoted_without_a_model(service: Service, retriev
         assert citation.passage.text == text[citation.passage.start : citation.passage.end]
         assert f"{citation.passage.text} [{citation.number}]" in answer.text
     assert "A revoked key opens nothing; the moon is far away. [" in answer.text
-    after = service.platform.telemetry.expose()
-    asked = [line for line in after.splitlines() if b'model="fake-chat"' in line]
-    assert asked == [line for line in before.splitlines() if b'model="fake-chat"' in line]
+    assert [type(request) for request, _ in door.asked] == [Embed, Embed]
+    assert [request.kind for request in door.of(Embed)] == ["query", "passage"], "the question is embedded once"
+
+
+async def test_brackets_in_a_quoted_sentence_cite_nothing(
+    service: Service, retrieval: Retrieval, tmp_path: Path
+) -> None:
+    text = "A revoked key [2] opens nothing [1-3]; doors are heavy【12】."
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    await take(retrieval, tmp_path, "bracketed")
+    question = Question(text="revoked key doors", collection="bracketed", floor=-1, method="quote")
+    answer = (await answered(retrieval, service, question))[-1]
+    assert isinstance(answer, SourcedAnswer)
+    assert answer.text == "A revoked key (2) opens nothing (1-3); doors are heavy(12). [1]"
+    [citation] = answer.citations
+    assert citation.passage.text == text, "the passage itself stays as it is"
+
+
+async def test_what_has_no_sentence_cannot_be_quoted(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("*** --- ***", encoding="utf-8")
+    await take(retrieval, tmp_path, "wordless")
+    question = Question(text="月亮？", collection="wordless", floor=-1, method="quote")
+    answer = (await answered(retrieval, service, question))[-1]
+    assert isinstance(answer, SourcedAnswer)
+    assert (answer.outcome, answer.text, answer.citations) == ("not-in-documents", "文档中没有说明。", ())
+
+
+async def test_a_long_question_is_quoted_for_by_its_end(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(GUIDE, encoding="utf-8")
+    await take(retrieval, tmp_path, "long")
+    door, heard = overheard(service)
+    question = Question(text="words " * 600 + "revoked key?", collection="long", floor=-1, method="quote")
+    answer = (await answered(heard, service, question))[-1]
+    assert isinstance(answer, SourcedAnswer)
+    assert answer.outcome == "answered"
+    assert max(len(text) for request in door.of(Embed) for text in request.inputs) == 1000
+
+
+async def test_all_calls_for_an_answer_are_one_request(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
+    (tmp_path / "guide.md").write_text(GUIDE * 8, encoding="utf-8")
+    await take(retrieval, tmp_path, "counted")
+    turns = ({"role": "user", "content": "How far is the moon?"}, {"role": "assistant", "content": "Far [1]."})
+    reranked = Refinement(reranker="fake-embed")
+    asked: tuple[tuple[Method, Any], ...] = (("quote", ()), ("auto", ()), ("map-reduce", turns), ("quote", turns))
+    for method, history in asked:
+        door, heard = overheard(service)
+        question = Question(
+            text="moon", collection="counted", floor=-1, method=method, history=history, refinement=reranked
+        )
+        await answered(heard, service, question)
+        parents = [call.parent for _, call in door.asked]
+        assert (parents.count(None), parents.count(CALL.request_id)) == (1, len(parents) - 1), (method, history)
+        assert len(parents) > 2
+    door, heard = overheard(service)
+    await heard.searcher.search("counted", "moon", CALL, refinement=reranked)
+    assert [call.parent for _, call in door.asked] == [None, CALL.request_id]
+    door, heard = overheard(service)
+    collection = await heard.book.get("blue", "counted")
+    await heard.ingestion.take_upload(collection, "long.md", (GUIDE * 60).encode(), CALL)
+    assert [call.parent is None for _, call in door.asked] == [True] + [False] * (len(door.asked) - 1)
+    assert len(door.asked) > 2
+
+
+async def test_an_answer_is_credited_to_who_gave_it_as_its_prompt_wants(
+    service: Service, retrieval: Retrieval, tmp_path: Path
+) -> None:
+    (tmp_path / "guide.md").write_text(GUIDE, encoding="utf-8")
+    await take(retrieval, tmp_path, "credited")
+    door: Any = Elsewhere(service)
+    heard = Retrieval(service.platform.settings, service.platform.records, lambda: door)
+    question = Question(text="How far is the moon?", collection="credited", floor=-1)
+    async with open_prompts(service.platform.settings) as room:
+        answerer = await heard.answerer(room.index, CALL)
+        assert (await answerer.answer(question, CALL)).model == "another"
+        version = answerer._wording.answer
+        techniques = replace(version.prompt.techniques, self_consistency=SelfConsistency(samples=3, temperature=0.7))
+        voted = replace(version, prompt=replace(version.prompt, techniques=techniques))
+        answerer._wording = replace(answerer._wording, answer=voted)
+        answer = await answerer.answer(question, CALL)
+        bare = tuple(each for each in version.prompt.variables if each.name != "unknown")
+        own = replace(version, prompt=replace(version.prompt, variables=bare))
+        answerer._wording = replace(answerer._wording, answer=own)
+        assert (await answerer.answer(question, CALL)).outcome == "answered", (
+            "a team's own prompt needs no such variable"
+        )
+    assert (answer.text, answer.model, answer.removed) == ("It is far [1]. It is round.", "another", 1)
+    assert [(request.n, request.sampling.temperature) for request in door.of(Generation)] == [(1, 0), (3, 0.7), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"), [("What is not said?", "answered"), ("Nothing at all?", "not-in-documents")]
+)
+async def test_an_answer_that_cites_is_one(
+    service: Service, retrieval: Retrieval, tmp_path: Path, text: str, outcome: str
+) -> None:
+    (tmp_path / "guide.md").write_text(GUIDE, encoding="utf-8")
+    await take(retrieval, tmp_path, "partly")
+    assert (await ask(service, retrieval, "partly", text)).outcome == outcome
+
+
+async def test_one_document_is_looked_up_alone(retrieval: Retrieval) -> None:
+    collection = await retrieval.book.ensure("blue", "single", PLAN)
+    tags = Tags(keys=("key_ours",))
+    await retrieval.ingestion.take_upload(collection, "a.txt", b"apples", CALL, tags)
+    await retrieval.ingestion.take_upload(collection, "b.txt", b"bananas", CALL)
+    other = await retrieval.book.ensure("blue", "single-other", PLAN)
+    rows = {row.source: row for row in await retrieval.book.documents(collection)}
+    assert await retrieval.book.document(collection, rows["a.txt"].id, "key_ours") == rows["a.txt"]
+    assert await retrieval.book.of_source(collection, "b.txt") == rows["b.txt"]
+    assert await retrieval.book.of_source(other, "b.txt") is None
+    for where, key in ((collection, "key_theirs"), (other, None)):
+        with pytest.raises(NotFound, match="may have been deleted"):
+            await retrieval.book.document(where, rows["a.txt"].id, key)
 
 
 async def test_a_follow_up_question_is_rewritten(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:
@@ -379,6 +526,39 @@ async def test_passages_that_do_not_fit_are_shown_part_by_part(
     assert isinstance(answer, SourcedAnswer)
     assert (answer.text, len(answer.passages)) == (text, shown)
     assert door.asked == asked
+
+
+async def combined(service: Service, folder: Path, characters: int) -> tuple[Any, int]:
+    """An answer from 20 passages that are shown part by part, each with a long answer; how often models were asked."""
+    for number in range(20):
+        (folder / f"{number}.txt").write_text(f"{number} many rounds " + "word " * 11, encoding="utf-8")
+    door: Any = Narrow(service, characters)
+    retrieval = Retrieval(service.platform.settings, service.platform.records, lambda: door)
+    name = f"rounds-{characters}"
+    await take(retrieval, folder, name)
+    question = Question(text="many rounds?", collection=name, floor=-1, method="map-reduce", limit=20)
+    return (await answered(retrieval, service, question))[-1], door.asked
+
+
+async def test_answers_that_do_not_fit_are_combined_in_rounds(service: Service, tmp_path: Path) -> None:
+    answer, asked = await combined(service, tmp_path, 900)
+    assert (answer.text, len(answer.passages)) == ("Combined [1][3].", 20)
+    parts, pairs = 3, 1  # the third answer goes on as it is
+    assert asked == parts + pairs + 1
+
+
+async def test_answers_of_which_no_two_fit_are_told_as_too_long(service: Service, tmp_path: Path) -> None:
+    with pytest.raises(ContextTooLong):
+        await combined(service, tmp_path, 620)
+
+
+class Elsewhere(Heard):
+    """A door behind which another model answers."""
+
+    async def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
+        self.asked.append((request, call))
+        async for event in self._door.complete(request, call):
+            yield replace(event, model="another") if isinstance(event, Started) else event
 
 
 class Narrow:

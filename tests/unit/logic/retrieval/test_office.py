@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import zipfile
+from typing import Any
 
 import docx
 import pytest
+from docx.oxml import OxmlElement
+from docx.oxml.ns import qn
 from pypdf import PdfReader, PdfWriter
+from pypdf.errors import DependencyError
 
 from pagoda.core.errors import InvalidRequest, TooLarge
 from pagoda.logic.retrieval import office
@@ -44,6 +49,12 @@ def pdf(*pages: str) -> bytes:
     return out.encode("latin-1")
 
 
+def saved(made: Any) -> bytes:
+    out = io.BytesIO()
+    made.save(out)
+    return out.getvalue()
+
+
 def written(title: str = "") -> bytes:
     made = docx.Document()
     made.core_properties.title = title
@@ -53,9 +64,7 @@ def written(title: str = "") -> bytes:
     table = made.add_table(1, 2)
     table.cell(0, 0).text, table.cell(0, 1).text = "key", "value"
     made.add_paragraph("月亮很远。")
-    out = io.BytesIO()
-    made.save(out)
-    return out.getvalue()
+    return saved(made)
 
 
 def test_a_pdf_is_its_pages() -> None:
@@ -74,14 +83,80 @@ def test_a_docx_is_its_paragraphs_tables_and_headings() -> None:
     assert read_document("a.docx", written()).title == "a.docx"
 
 
-def test_an_encrypted_pdf_is_named() -> None:
+def test_a_merged_cell_of_a_docx_is_told_once() -> None:
+    made = docx.Document()
+    table = made.add_table(3, 3)
+    for row, texts in zip(table.rows, (("Total", "", ""), ("Key", "a", "b"), ("", "c", "d")), strict=True):
+        for cell, text in zip(row.cells, texts, strict=True):
+            cell.text = text
+    table.cell(0, 0).merge(table.cell(0, 2))
+    table.cell(1, 0).merge(table.cell(2, 0))
+    assert read_document("a.docx", saved(made)).text == "Total\nKey\ta\tb\nc\td"
+
+
+def test_a_docx_is_not_as_wide_or_as_deep_as_it_says() -> None:
+    made = docx.Document()
+    table = made.add_table(1200, 1)
+    for number, row in enumerate(table._tbl.tr_lst):
+        merged = OxmlElement("w:vMerge")
+        merged.set(qn("w:val"), "continue" if number else "restart")
+        row.tc_lst[0].get_or_add_tcPr().append(merged)
+    wide = OxmlElement("w:gridSpan")
+    wide.set(qn("w:val"), "2000000000")
+    table._tbl.tr_lst[0].tc_lst[0].get_or_add_tcPr().append(wide)
+    table._tbl.tr_lst[0].tc_lst[0].p_lst[0].add_r().text = "once"
+    assert read_document("a.docx", saved(made)).text == "once"
+
+
+def test_a_docx_without_text_is_empty() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_document("a.docx", saved(docx.Document()))
+    assert refused.value.code == "document_empty"
+
+
+def test_a_locked_docx_is_named() -> None:
+    whole = bytearray(written())
+    for place in (each.start() for each in re.finditer(b"PK\x01\x02", bytes(whole))):
+        whole[place + 8] |= 1  # the flag of an encrypted member
+    with pytest.raises(InvalidRequest, match="no DOCX that can be read"):
+        read_document("a.docx", bytes(whole))
+
+
+def encrypted(password: str, algorithm: str) -> bytes:
     writer = PdfWriter(PdfReader(io.BytesIO(pdf("secret"))))
-    writer.encrypt("password", algorithm="RC4-128")
+    writer.encrypt(password, algorithm=algorithm)
     out = io.BytesIO()
     writer.write(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("algorithm", ["RC4-128", "AES-256"])
+def test_an_encrypted_pdf_is_named(algorithm: str) -> None:
     with pytest.raises(InvalidRequest, match="password") as refused:
-        read_document("a.pdf", out.getvalue())
+        read_document("a.pdf", encrypted("password", algorithm))
     assert refused.value.code == "document_encrypted"
+    assert read_document("a.pdf", encrypted("", algorithm)).text == "secret", "which opens without a password"
+
+
+def test_a_pdf_for_a_certificate_is_named() -> None:
+    handler = b"/Root 1 0 R/Encrypt<</Filter/Adobe.PubSec/V 4>>/ID[(a)(a)]>>"
+    with pytest.raises(InvalidRequest, match="certificate") as refused:
+        read_document("a.pdf", pdf("secret").replace(b"/Root 1 0 R>>", handler))
+    assert refused.value.code == "document_encrypted"
+
+
+def test_without_cryptography_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise DependencyError("cryptography>=3.1 is required for AES algorithm")
+
+    monkeypatch.setattr(PdfReader, "decrypt", lacking)
+    with pytest.raises(InvalidRequest, match=r"pagoda-llm\[documents\]"):
+        read_document("a.pdf", encrypted("", "AES-256"))
+
+
+def test_a_title_that_no_database_keeps_is_mended() -> None:
+    named = pdf("text").replace(b"/Root 1 0 R>>", b"/Root 1 0 R/Info<</Title(A\\000B)>>>>")
+    assert read_document("a.pdf", named).title == "A\N{REPLACEMENT CHARACTER}B"
 
 
 def test_a_scanned_pdf_is_named() -> None:

@@ -1,0 +1,1 @@
+"""The form of written text: sentences, citations."""
