@@ -98,10 +98,10 @@ async def quality(platform: Platform, asked: Sequence[Asked], answers: Sequence[
     for answer in given:
         sources = [Source(name=each.passage.source, text=each.passage.text) for each in answer.citations]
         try:
-            checked = await platform.trust.check(answer.text, sources or [Source(name="nothing", text="-")], Call())
+            checks = await platform.trust.check(answer.text, sources or [Source(name="nothing", text="-")], Call())
         except InvalidRequest:  # it says nothing that could be checked
             continue
-        telling = [each for each in checked if each.claim.checkable]
+        telling = [each for each in checks.claims if each.claim.checkable]
         sentences += len(telling)
         supported += sum(each.judgement.verdict == "supported" for each in telling)
     return {

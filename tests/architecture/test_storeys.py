@@ -42,7 +42,7 @@ READS_ENVIRONMENT = {
     "cli/tools.py": "hands it to a service process that a tool may start",
     "application/acting.py": "hands it to a service process that a run may start",
     "application/evaluating.py": "hands it to a service process that a run may start",
-    "cli/data.py": "hands it to a service process that augmentation may start",
+    "application/augmenting.py": "hands it to a service process that a run may start",
     "model/training/launching.py": "says to OpenMP, before it is loaded, how threads wait",
     "model/training/distributed.py": "is the command line of a process that torchrun starts",
     "model/engines/vllm_key.py": "runs inside vLLM's server, which can be told a secret in no other way",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 def run_kinds() -> Mapping[str, RunTarget]:
     """Kinds of run: the name that users see, and ``package.module:function``."""
     return {
+        "augmentation": "pagoda.application.augmenting:run_augmentation",
         "batch": "pagoda.application.batching:run_batch",
         "bfcl": "pagoda.application.evaluating:run_bfcl",
         "comparison": "pagoda.application.comparing:run_comparison",

@@ -12,6 +12,7 @@ from pagoda.cli.context import command_group, print_json, settings_from
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pagoda.model.data.augmentation import Plan
     from pagoda.model.data.reading import DataSet
     from pagoda.model.data.report import Count
 
@@ -111,9 +112,8 @@ def run_dedup(args: argparse.Namespace) -> int:
 
 
 def run_augment(args: argparse.Namespace) -> int:
-    """``pagoda data augment``."""
+    """``pagoda data augment``: a run, since models may have much to write; unchecked it asks nobody."""
     import asyncio
-    import os
 
     from pagoda.model.data.augmentation import Means, Plan, augment
     from pagoda.model.data.reading import write_rows
@@ -126,21 +126,38 @@ def run_augment(args: argparse.Namespace) -> int:
         templates=_lines(args.templates),
         least_alike=args.min_likeness,
     )
-    if args.unchecked:
-        done = asyncio.run(augment(data.rows, plan, Means()))
-    else:
-        from pagoda.application.augmenting import augment_served
-
-        done = asyncio.run(augment_served(data.rows, plan, settings_from(args), os.environ, args.model))
+    if not args.unchecked:
+        return _augmented(args, data, plan)
+    done = asyncio.run(augment(data.rows, plan, Means()))
     write_rows(Path(args.out), [*(row.content for row in data.rows), *done.added])
     if args.dropped:
         write_rows(Path(args.dropped), done.dropped)
     figures = {"rows": len(data.rows), "added": len(done.added), "dropped": len(done.dropped), "out": args.out}
-    if args.json:
+    return _tell_added(figures, as_json=args.json)
+
+
+def _augmented(args: argparse.Namespace, data: DataSet, plan: Plan) -> int:
+    from pagoda.application.augmenting import KIND, plan_augmentation
+    from pagoda.cli.runs import carry_out
+
+    asked = {
+        "form": args.form,
+        "columns": _columns(args),
+        "model": args.model,
+        "out": str(Path(args.out).absolute()),
+        "dropped": str(Path(args.dropped).absolute()) if args.dropped else None,
+    }
+    run = carry_out(settings_from(args), KIND, plan_augmentation(data, asked, plan), seed=args.seed, as_json=args.json)
+    return _tell_added(run.result, as_json=args.json) if run.status == "done" and run.result else 1
+
+
+def _tell_added(figures: Mapping[str, Any], *, as_json: bool) -> int:
+    if as_json:
         print_json(figures)
     else:
         sys.stdout.write(
-            f"{len(done.added)} rows added to {len(data.rows)}, {len(done.dropped)} dropped by a check; in {args.out}\n"
+            f"{figures['added']} rows added to {figures['rows']}, {figures['dropped']} dropped by a check; in "
+            f"{figures['out']}\n"
         )
     return 0
 
@@ -150,13 +167,18 @@ def _read(args: argparse.Namespace) -> DataSet:
 
 
 def _rows_of(args: argparse.Namespace, source: str) -> DataSet:
-    from pagoda.core.errors import InvalidRequest
     from pagoda.model.data.reading import read_data
+
+    return read_data(source, form=args.form, columns=_columns(args))
+
+
+def _columns(args: argparse.Namespace) -> dict[str, str]:
+    from pagoda.core.errors import InvalidRequest
 
     pairs = [pair.partition("=") for pair in filter(None, args.columns.split(","))]
     if any(not sign for _, sign, _ in pairs):
         raise InvalidRequest("--columns: write it as ours=theirs, for example --columns prompt=question.")
-    return read_data(source, form=args.form, columns={ours: theirs for ours, _, theirs in pairs})
+    return {ours: theirs for ours, _, theirs in pairs}
 
 
 def _against(args: argparse.Namespace) -> DataSet | None:

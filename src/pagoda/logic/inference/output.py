@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +14,19 @@ from referencing.exceptions import Unresolvable
 from pagoda.core.errors import BadOutput, InvalidRequest
 from pagoda.core.types import OutputFormat
 
+_VALID: set[bytes] = set()
+_MOST_KNOWN = 4096
+
 
 def check_schema(schema: Mapping[str, Any], place: str = "response_format", param: str | None = None) -> None:
     """Refuse what is not a JSON Schema (draft 2020-12). Raises ``InvalidRequest``.
 
-    ``place`` says in words where it was given, ``param`` which parameter that is, if it is not the same.
+    ``place`` says in words where it was given, ``param`` which parameter that is, if it is not the same. One that was
+    found valid is remembered: agents and their like send the same with every turn.
     """
+    digest = hashlib.blake2b(orjson.dumps(schema), digest_size=16).digest()
+    if digest in _VALID:
+        return
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
@@ -28,6 +36,9 @@ def check_schema(schema: Mapping[str, Any], place: str = "response_format", para
             param=param or place,
             code="invalid_json_schema",
         ) from error
+    if len(_VALID) >= _MOST_KNOWN:
+        _VALID.clear()
+    _VALID.add(digest)
 
 
 def check_output(text: str, demanded: OutputFormat) -> None:

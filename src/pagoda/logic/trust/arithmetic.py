@@ -55,7 +55,7 @@ _AFTER = re.compile(
     r"\s*(?:$|[。，；：、！？”\"\])】]|[,;:?.](?![\d.])|\n(?!\s*[+/×÷=≈])|[\u4e00-\u9fff])|\s+\(?([^\W\d_]{2,})"
 )
 _NOT_BEFORE, _NOT_AFTER = frozenset(vocabulary("before_no_sum")), frozenset(vocabulary("after_no_sum"))
-_NOT_BESIDE = "负号半除的余万亿千百十分成又点进"
+_NOT_BESIDE = frozenset("负号半除的余万亿千百十分成又点进")
 _NEAR = 24  # characters beside a run that are looked at
 
 
@@ -126,7 +126,7 @@ def _end(text: str, start: int, end: int) -> int:
     side = text[start:end].rstrip()
     bare = side.removesuffix("**")
     found = _AFTER.match(text[start + len(side) : end + _NEAR])
-    if found is None or (found[1] or "").lower() in _NOT_AFTER or found[0].strip()[-1:] in tuple(_NOT_BESIDE):
+    if found is None or (found[1] or "").lower() in _NOT_AFTER or found[0].strip()[-1:] in _NOT_BESIDE:
         return start
     return start + len(bare) - (bare[-1:] == ")" and bare.count(")") == bare.count("(") + 1)
 

@@ -7,7 +7,7 @@ when its meaning moved too far or its label would no longer be given.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -76,6 +76,14 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A new row with its provenance; or one that was made and dropped, with the reason."""
+
+    row: Mapping[str, Any]
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Augmented:
     """New rows with their provenance, and those that were made but dropped."""
 
@@ -83,14 +91,33 @@ class Augmented:
     dropped: tuple[Mapping[str, Any], ...]
 
 
+def sorted_out(made: Iterable[Made]) -> Augmented:
+    """What stays and what does not."""
+    rows = list(made)
+    return Augmented(
+        tuple(each.row for each in rows if not each.dropped), tuple(each.row for each in rows if each.dropped)
+    )
+
+
 async def augment(rows: Sequence[Row], plan: Plan, means: Means) -> Augmented:
-    """Make new rows; the same seed makes the same ones, but for what a model writes. Raises what the means raise."""
+    """Make new rows. Raises what the means raise."""
+    return sorted_out([each async for each in new_rows(rows, plan, means)])
+
+
+def count_new(rows: Sequence[Row], plan: Plan) -> int:
+    """How many rows are made, dropped ones among them."""
+    return round(sum(bool(row.text.strip()) for row in rows) * plan.share)
+
+
+async def new_rows(rows: Sequence[Row], plan: Plan, means: Means, *, skip: int = 0) -> AsyncIterator[Made]:
+    """New rows one by one, without the first ``skip``. The same seed makes the same ones, but for what a model writes.
+
+    Raises ``InvalidRequest`` where a model is needed and none is served.
+    """
     if SERVED & set(plan.methods) and means.rewrite is None:
         raise InvalidRequest("Paraphrase and back-translation need a served model.")
     labels = sorted({row.label for row in rows if row.label is not None})
-    added: list[Mapping[str, Any]] = []
-    dropped: list[Mapping[str, Any]] = []
-    for row, method, chance in _chosen(rows, plan):
+    for row, method, chance in _chosen(rows, plan)[skip:]:
         old = changeable(row)
         new = await _changed(old, method, chance, plan, means)
         similarity, fault = None, None
@@ -101,7 +128,8 @@ async def augment(rows: Sequence[Row], plan: Plan, means: Means) -> Augmented:
         elif labels and means.label is not None and await _moved(row, old, new, labels, means.label):
             fault = ("label", "another label would be given to it than to the old text")
         if fault is not None:
-            dropped.append({"row": row.number, "method": method, "reason": fault[0], "why": fault[1], "text": new})
+            told = {"row": row.number, "method": method, "reason": fault[0], "why": fault[1], "text": new}
+            yield Made(told, dropped=True)
             continue
         origin = Provenance(
             source=row.source,
@@ -112,8 +140,7 @@ async def augment(rows: Sequence[Row], plan: Plan, means: Means) -> Augmented:
             similarity=None if similarity is None else round(similarity, 4),
             label_checked=bool(labels) and means.label is not None,
         )
-        added.append({**with_changed(row, new).content, PROVENANCE: asdict(origin)})
-    return Augmented(tuple(added), tuple(dropped))
+        yield Made({**with_changed(row, new).content, PROVENANCE: asdict(origin)})
 
 
 def changeable(row: Row) -> str:
@@ -181,7 +208,7 @@ def _chosen(rows: Sequence[Row], plan: Plan) -> list[tuple[Row, Method, random.R
     draw = random.Random(plan.seed)
     filled = [row for row in rows if row.text.strip()]
     found: list[tuple[Row, Method, random.Random]] = []
-    wanted = round(len(filled) * plan.share)
+    wanted = count_new(rows, plan)
     turn = 0
     while len(found) < wanted:
         order = draw.sample(filled, len(filled))

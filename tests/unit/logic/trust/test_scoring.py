@@ -22,9 +22,7 @@ from pagoda.core.types import (
     Generation,
     Score,
     Scores,
-    Tokenize,
     TokenLogprob,
-    Tokens,
 )
 from pagoda.logic.trust.combination import combine, scale_name, scales
 from pagoda.logic.trust.consistency import compare, read_samples, semantic_entropy
@@ -127,12 +125,11 @@ async def test_when_one_family_fails_its_error_is_told_and_no_other_is_left_runn
             finally:
                 self.ended = True
 
-        async def tokenize(self, request: Tokenize, call: Call) -> Tokens:
-            raise NotFound(f"There is no model {request.model}.")
-
         async def complete(self, request: Generation, call: Call) -> AsyncIterator[Event]:
-            raise NotFound(f"There is no model {request.model}.")
-            yield
+            if request.model == "judge":
+                raise NotFound("There is no model judge.")
+            async for event in super().complete(request, call):
+                yield event
 
     door = Lost()
     with pytest.raises(NotFound, match="no model judge"):
