@@ -191,8 +191,10 @@ async def run_multihop(context: RunContext) -> Mapping[str, Json]:
     """Have an agent search for the answer of every question, and count."""
     plan = _plan(context)
     items, passages = multihop.read_set(Path(plan.data))
-    asked = [(strategy, item) for strategy in plan.strategies for item in spread(items, plan.limit)]
+    chosen = spread(items, plan.limit)
+    asked = [(strategy, item) for strategy in plan.strategies for item in chosen]
     collection = Collection(passages)
+    reference = [multihop.score(item, "", 1, await collection(item.question, _HITS)) for item in chosen]
     async with open_stage(context) as stage:
         rows = await fill_sheet(
             context,
@@ -201,8 +203,14 @@ async def run_multihop(context: RunContext) -> Mapping[str, Json]:
             lambda each: _searched(each[1], each[0], collection, plan, stage),
             plan.parallel,
         )
-    about = {"questions": len(items), "passages": len(passages), "wording": words().version}
-    return {**about, "set": multihop.words().version, "strategies": multihop.figures(rows)}
+    return {
+        "questions": len(items),
+        "passages": len(passages),
+        "wording": words().version,
+        "set": multihop.words().version,
+        "reference": multihop.found(reference),  # what one search in the question's own words finds
+        "strategies": multihop.figures(rows),
+    }
 
 
 async def _searched(

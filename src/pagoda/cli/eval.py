@@ -196,6 +196,8 @@ def _multihop_rows(result: Any) -> list[tuple[str, ...]]:
         words = ("exact", "contains", "twice", "complete")
         shares = [f"{told[word]}{_share(told['shares'][word])}" for word in words]
         rows.append((strategy, str(told["items"]), *shares, f"{told['recall']:.1%}", str(told["failed"])))
+    once = result["reference"]
+    rows.append(("question", str(once["items"]), "", "", "", str(once["complete"]), f"{once['recall']:.1%}", ""))
     return rows
 
 

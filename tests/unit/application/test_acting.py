@@ -143,11 +143,11 @@ def test_a_model_that_is_gone_has_not_kept_to_its_task_and_what_is_known_is_not_
 SET = [
     {
         "id": f"river-{number}",
-        "question": f"How long is the river that flows through Oakbridge{number}?",
+        "question": f"What passes Oakbridge{number}, and how far?",
         "answers": [f"{number}00 miles"],
         "context": [
             [f"Oakbridge{number}", f"Oakbridge{number} lies on the river Wend{number}."],
-            [f"Wend{number}", f"Wend{number} is {number}00 miles long."],
+            [f"Wend{number}", f"Wend{number} measures {number}00 miles."],
         ],
     }
     for number in range(1, 4)
@@ -163,7 +163,7 @@ def test_a_model_that_searches_twice_finds_both_passages_and_one_that_does_not_s
     def hop(text: str, index: int) -> str:
         del index
         for number in range(1, 4):
-            if f"Wend{number} is" in text:
+            if f"Wend{number} measures" in text:
                 return final(text, f"{number}00 miles")
             if f"river Wend{number}." in text:
                 return call(text, "search", query=f"Wend{number}")
@@ -174,6 +174,7 @@ def test_a_model_that_searches_twice_finds_both_passages_and_one_that_does_not_s
     run = carried_out("multihop", ScriptedDoor(hop), data=str(data), limit=0)
     assert run.status == "done", run.error
     assert (run.result["questions"], run.result["passages"]) == (3, 6)
+    assert run.result["reference"] == {"items": 3, "recall": 0.5, "complete": 0}, "the question names one of two rivers"
     for strategy in STRATEGIES:
         told = run.result["strategies"][strategy]
         assert (told["items"], told["exact"], told["contains"], told["twice"], told["complete"]) == (3, 3, 3, 3, 3)

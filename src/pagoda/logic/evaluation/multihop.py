@@ -80,14 +80,14 @@ def score(item: Item, answer: str, searches: int, seen: Sequence[Passage]) -> di
     """What a row says of an answer: whether it is right, and how its support was found."""
     said = _plain(answer)
     wanted = [_plain(each) for each in item.answers]
-    found = len(item.support & set(seen)) / len(item.support)
+    recall = len(item.support & set(seen)) / len(item.support)
     return {
         "exact": said in wanted,
         "contains": any(_holds(said, each) for each in wanted),
         "searches": searches,
         "twice": searches > 1,
-        "recall": found,
-        "complete": found == 1.0,
+        "recall": recall,
+        "complete": recall == 1.0,
     }
 
 
@@ -99,15 +99,23 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: _told(those) for name, those in by_strategy.items()}
 
 
+def found(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How much of the support was found: the mean recall, and how often all of it."""
+    return {
+        "items": len(rows),
+        "recall": sum(row["recall"] for row in rows) / len(rows),
+        "complete": sum(row["complete"] for row in rows),
+    }
+
+
 def _told(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts = {word: sum(bool(row[word]) for row in rows) for word in _SHARES}
     shares: dict[str, Interval | None] = {word: wilson(count, len(rows)) for word, count in counts.items()}
     return {
-        "items": len(rows),
+        **found(rows),
         **counts,
         "shares": {word: [each.value, each.low, each.high] for word, each in shares.items() if each is not None},
         "searches": sum(row["searches"] for row in rows) / len(rows),
-        "recall": sum(row["recall"] for row in rows) / len(rows),
         "limited": sum(row["limited"] is not None for row in rows),
         "failed": sum(row["error"] is not None for row in rows),
     }
