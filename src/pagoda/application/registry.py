@@ -21,6 +21,7 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "ingestion": "pagoda.application.retrieving:run_ingestion",
         "improvement": "pagoda.application.improving:run_improvement",
         "quantisation": "pagoda.application.quantizing:run_quantisation",
+        "retrieval-exam": "pagoda.application.examining:run_exam",
         "sft": "pagoda.model.training.launching:run_sft",
         "tune": "pagoda.application.searching:run_tune",
     }
