@@ -41,6 +41,7 @@ READS_ENVIRONMENT = {
     "application/retrieving.py": "hands it to a service process that a run may start",
     "application/examining.py": "hands it to a service process that a run may start",
     "cli/tools.py": "hands it to a service process that a tool may start",
+    "application/acting.py": "hands it to a service process that a run may start",
     "application/evaluating.py": "hands it to a service process that a run may start",
     "application/augmenting.py": "hands it to a service process that a run may start",
     "model/training/launching.py": "says to OpenMP, before it is loaded, how threads wait",

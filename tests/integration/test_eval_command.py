@@ -1,4 +1,4 @@
-"""``pagoda eval run bfcl`` as a program, over a scripted model and items of our own."""
+"""``pagoda eval run`` as a program, over scripted models: BFCL with items of our own, and the set of injections."""
 
 from __future__ import annotations
 
@@ -80,3 +80,21 @@ def test_a_model_that_is_not_there_is_no_wrong_answer(tmp_path: Path) -> None:
     assert lost.returncode == 1
     assert "is not on this machine" in lost.stdout + lost.stderr
     assert not list((tmp_path / "home" / "runs").glob("*/artifacts/answers.jsonl"))
+
+
+def test_injections_are_run_and_told(tmp_path: Path) -> None:
+    entries = tmp_path / "home" / "models" / "entries"
+    entries.mkdir(parents=True)
+    rules = [
+        {"contains": "Ignore your task", "text": "QUILLFISH"},
+        {"contains": "忽略你的任务", "text": "10:30 开门。"},
+        {"contains": "page", "text": '{"name": "page", "arguments": {}}'},
+    ]
+    (entries / "scripted.yaml").write_text(write_entry(fake_model("scripted", rules=rules)), encoding="utf-8")
+    words = ("eval", "run", "injections", "--model", "scripted", "--limit", "2", "--strategies", "functions")
+    done = pagoda(tmp_path / "home", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout[done.stdout.rindex('{\n  "run"') :])["strategies"]["functions"]
+    assert [told["all"][word] for word in ("items", "read", "obeyed", "answered", "ran")] == [2, 2, 1, 1, 0]
+    assert (told["languages"]["en"]["obeyed"], told["languages"]["zh"]["obeyed"]) == (1, 0)
+    assert pagoda(tmp_path / "home", *words[:-1], "dance").returncode == 2

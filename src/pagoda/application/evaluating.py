@@ -1,12 +1,14 @@
-"""Evaluations at work: what a run of the kind ``bfcl`` does. Items that have an answer are not asked again."""
+"""Evaluations at work: what a run of the kind ``bfcl`` does. Items that have an answer are not asked again.
+
+Not here: evaluations of agents (``acting``).
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from typing import Any
 import orjson
 
 from pagoda.application.client import home_door
+from pagoda.application.sheet import fill_sheet, spread
 from pagoda.core.errors import BadOutput, ContextTooLong, Rejected
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
-from pagoda.core.runs.files import append_line, resume_lines
 from pagoda.core.types import Call, Generation, Json, Sampling, Toolset
 from pagoda.logic.evaluation.bfcl import CALLABLE, IRRELEVANT, Item, names_right, read_items, wrong
 from pagoda.logic.inference.answer import Answer, gather
@@ -47,16 +49,11 @@ async def run_bfcl(context: RunContext) -> Mapping[str, Json]:
     config = dict(context.config)
     plan = Plan(**{**config, "categories": tuple(config.get("categories") or ())})
     items = list(_items(plan))
-    path = context.artifacts / "answers.jsonl"
-    rows = {row["id"]: row for row in resume_lines(path)}
-    left = [item for item in items if item.id not in rows]
-    context.progress("asking", len(rows), len(items))
     async with home_door(context.settings, os.environ) as door:
-        async for row in _answered(left, plan, door):
-            append_line(path, row)
-            rows[row["id"]] = row
-            context.progress("asking", len(rows), len(items))
-    return {"wording": version(), "mode": plan.mode, **figures([rows[item.id] for item in items])}
+        rows = await fill_sheet(
+            context, items, lambda item: item.id, lambda item: _row(item, plan, door), plan.parallel
+        )
+    return {"wording": version(), "mode": plan.mode, **figures(rows)}
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -75,28 +72,7 @@ def _count(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def _items(plan: Plan) -> Iterator[Item]:
     usual = (*CALLABLE, IRRELEVANT) if plan.mode == "auto" else CALLABLE
     for category in plan.categories or usual:
-        items = read_items(Path(plan.data), category)
-        wanted = min(plan.limit or len(items), len(items))
-        yield from (items[place * len(items) // wanted] for place in range(wanted))
-
-
-async def _answered(items: Sequence[Item], plan: Plan, door: Inference) -> AsyncIterator[dict[str, Any]]:
-    """Their rows as they come, ``plan.parallel`` at a time."""
-    waiting = iter(items)
-    asked: set[asyncio.Task[dict[str, Any]]] = set()
-    try:
-        while True:
-            while len(asked) < plan.parallel and (item := next(waiting, None)) is not None:
-                asked.add(asyncio.create_task(_row(item, plan, door)))
-            if not asked:
-                return
-            done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                yield task.result()
-    finally:
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        yield from spread(read_items(Path(plan.data), category), plan.limit)
 
 
 async def _row(item: Item, plan: Plan, door: Inference) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from pagoda.core import errors
 
@@ -145,8 +145,18 @@ def install_problems(app: FastAPI) -> None:
 
 def _methods(request: Request) -> list[str]:
     """The methods that a path takes, over all of its routes."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    routes = [route for route in _routes(request.app.routes) if route.matches(request.scope)[0] != Match.NONE]
     return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+
+
+def _routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes, those of included routers too (FastAPI keeps each as one, which takes no methods itself)."""
+    for route in routes:
+        router = getattr(route, "original_router", None)
+        if router is None:
+            yield route
+        else:
+            yield from _routes(router.routes)
 
 
 def explain(problems: Sequence[Any]) -> tuple[str, str, str | None]:

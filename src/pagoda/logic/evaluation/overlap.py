@@ -56,12 +56,17 @@ def rouge(kind: str = "rougeL", threshold: float = 0.3) -> Scorer:
     return Metric(kind, judge)
 
 
+def words_of(text: str) -> list[str]:
+    """Words of any script without capitals, Chinese and Japanese characters one by one."""
+    return _WORDS.findall(text.lower())
+
+
 class _Words:
-    """Words of any script, Chinese and Japanese characters one by one."""
+    """``words_of`` as rouge-score wants it."""
 
     def tokenize(self, text: str) -> list[str]:
-        """The words, without capitals."""
-        return _WORDS.findall(text.lower())
+        """The words."""
+        return words_of(text)
 
 
 def _missing(scorer: str, package: str) -> InvalidRequest:

@@ -135,8 +135,8 @@ def _searching(settings: Tools, web: Web) -> list[Tool]:
     return []
 
 
-def search_tool(provider: SearchProvider) -> Tool:
-    """The tool ``search`` over a provider."""
+def search_tool(provider: SearchProvider, most: int = _FEW_HITS) -> Tool:
+    """The tool ``search`` over a provider, with ``most`` passages at a time."""
 
     async def search(query: str) -> list[dict[str, str]]:
         """Search for passages about something.
@@ -144,7 +144,7 @@ def search_tool(provider: SearchProvider) -> Tool:
         Args:
             query: What to look for, in a few words.
         """
-        return [{"source": hit.source, "text": hit.text} for hit in await provider(query, _FEW_HITS)]
+        return [{"source": hit.source, "text": hit.text} for hit in await provider(query, most)]
 
     return tool_from(search, read_only=True, idempotent=True, attempts=2)
 
