@@ -102,4 +102,4 @@ def _show(result: Mapping[str, Any]) -> None:
 
 
 def _cell(told: Mapping[str, float] | None) -> str:
-    return "-" if told is None else f"{told['value']:.3f} ({told['low']:.3f} to {told['high']:.3f})"
+    return "-" if told is None else f"{told['value']:.3f} ({told['low']:.2f} to {told['high']:.2f})"

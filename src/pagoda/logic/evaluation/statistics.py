@@ -56,19 +56,6 @@ def wilson(successes: float, total: int, alpha: float = 0.05) -> Interval | None
     return Interval(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)))
 
 
-def mean(values: Values, alpha: float = 0.05, seed: int = 0) -> Interval | None:
-    """The mean of numbers, with a bootstrap interval; ``None`` where there are none."""
-    values = np.asarray(values, dtype=np.float64)
-    if len(values) == 0:
-        return None
-    rng = np.random.default_rng(seed)
-    means = [
-        values[rng.integers(0, len(values), (_CHUNK, len(values)))].mean(axis=1) for _ in range(0, _RESAMPLES, _CHUNK)
-    ]
-    low, high = np.quantile(np.concatenate(means), (alpha / 2, 1 - alpha / 2))
-    return Interval(float(values.mean()), float(low), float(high))
-
-
 def mcnemar(won: int, lost: int) -> float:
     """Two-sided exact p of as uneven a split of the cases in which two variants differ (McNemar, 1947)."""
     total, few = won + lost, min(won, lost)

@@ -1,6 +1,7 @@
 """What came of an exam: ranks as recall and reciprocal rank, answers as right, cited and withheld, with intervals.
 
-All intervals are of 95 %: Wilson's of rates, else bootstraps over questions. Not here: asking (``exam``).
+All intervals are of 95 %, Wilson's of a rate. A mean of numbers from 0 to 1 varies no more than a rate does, so that it
+holds for these too, and says something where all are 1, as a bootstrap does not. Not here: the questions (``exam``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from pagoda.core.types import Json
 from pagoda.logic.evaluation.scorers import plain
-from pagoda.logic.evaluation.statistics import Interval, mean, ratio_of_means, wilson
+from pagoda.logic.evaluation.statistics import Interval, wilson
 from pagoda.logic.retrieval.answering import SourcedAnswer
 from pagoda.logic.retrieval.exam import ExamQuestion
 from pagoda.logic.texts.citations import CITATION
@@ -66,7 +67,7 @@ def search_figures(ranks: Sequence[Mapping[str, int]]) -> dict[str, dict[str, Js
             for most in FIRST
         }
         reciprocal = np.where(found > 0, 1 / np.maximum(found, 1), 0.0)
-        figures[method] = told | {"mrr": _told(mean(reciprocal), len(found))}
+        figures[method] = told | {"mrr": _told(wilson(float(reciprocal.sum()), len(found)), len(found))}
     return figures
 
 
@@ -93,11 +94,10 @@ def _share(marks: Iterable[Mark], of: Callable[[Mark], bool | None]) -> Json:
 
 
 def _spans(marks: Iterable[Mark]) -> Json:
-    """Of all cited spans; those of one answer come or go together."""
+    """Of all cited spans. Those of one answer come or go together: the interval is that of as many answers."""
     known = [each for each in marks if each.cited and each.holding is not None]
-    cited = np.asarray([each.cited for each in known], np.float64)
-    holding = np.asarray([each.holding for each in known], np.float64)
-    return _told(ratio_of_means(cited, holding), int(cited.sum()))
+    cited, holding = sum(each.cited for each in known), sum(each.holding or 0 for each in known)
+    return _told(wilson(holding / max(cited, 1) * len(known), len(known)), cited)
 
 
 def _told(interval: Interval | None, of: int) -> Json:
