@@ -27,6 +27,7 @@ NAMES = (
     "prompt_comparison",
     "experiments",
     "retrieval",
+    "search",
     "answers",
     "training.padding",
     "training.sst2",

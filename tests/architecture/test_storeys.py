@@ -39,6 +39,7 @@ READS_ENVIRONMENT = {
     "application/improving.py": "hands it to a service process that a run may start",
     "application/optimizing.py": "PromptOptimizer is a program's command line",
     "application/retrieving.py": "hands it to a service process that a run may start",
+    "application/examining.py": "hands it to a service process that a run may start",
     "cli/tools.py": "hands it to a service process that a tool may start",
     "application/acting.py": "hands it to a service process that a run may start",
     "application/evaluating.py": "hands it to a service process that a run may start",

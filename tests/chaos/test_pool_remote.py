@@ -19,7 +19,7 @@ from tests.pooled import ask
 from tests.services import Service, fake_model, process
 from tests.upstreams import metric
 
-WATCH = Routing(health_seconds=0.2, silence_seconds=1.0, misses=3, open_seconds=0.3)
+WATCH = Routing(health_seconds=0.2, silence_seconds=2.0, misses=3, open_seconds=0.3)
 NOBODY = {"url": "http://127.0.0.1:9/v1", "model": "nobody"}
 
 
@@ -84,5 +84,7 @@ async def test_another_pagoda_that_is_stopped_leaves_and_comes_back(settings: Se
     (entries / "scripted.yaml").write_text(write_entry(fake_model("scripted", text="far away")), encoding="utf-8")
     with process(tmp_path) as (url, child):
         async with pooled_real(settings, {"far": {"replicas": [NOBODY]}}, WATCH) as service:
+            async with service.session.post(url + "/v1/chat/completions", json=ask("scripted", max_tokens=1)) as first:
+                assert first.status == 200  # a first request loads modules, and a busy machine is slow at that
             name = await join(service, url=url + "/v1", model="scripted")
             await stop_and_go_on(service, name, child.pid)

@@ -113,10 +113,12 @@ async def test_too_much_from_one_address_is_refused_in_our_form(deployment: Depl
     async def one() -> tuple[int, Any, bytes]:
         return await get(deployment, "/ready")
 
+    began = time.monotonic()
     answers = await asyncio.gather(*(one() for _ in range(400)))
+    most = 200 + 50 * (time.monotonic() - began) + 1  # a burst of 200 and 50 a second go through
     refused = [answer for answer in answers if answer[0] == 429]
     assert {answer[0] for answer in answers} == {200, 429}
-    assert 50 < len(refused) < 250  # a burst of 200 and 50 a second go through
+    assert 400 - most <= len(refused) <= 200
     assert b'"code":"address_limit"' in refused[0][2]
     assert refused[0][1]["Retry-After"] == "1"
     async with deployment.session.post(

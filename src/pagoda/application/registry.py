@@ -23,6 +23,7 @@ def run_kinds() -> Mapping[str, RunTarget]:
         "improvement": "pagoda.application.improving:run_improvement",
         "multihop": "pagoda.application.acting:run_multihop",
         "quantisation": "pagoda.application.quantizing:run_quantisation",
+        "retrieval-exam": "pagoda.application.examining:run_exam",
         "sft": "pagoda.model.training.launching:run_sft",
         "tune": "pagoda.application.searching:run_tune",
     }

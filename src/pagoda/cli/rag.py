@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pagoda.cli.context import command_group, print_json, settings_from
+from pagoda.cli.rag_eval import add_exam, run_eval
 from pagoda.cli.trust import add_policy, score_sourced, show_score
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def register(commands: Any) -> None:
     grouped = command_group(
         commands,
         "rag",
-        help_="documents: ingest, list, delete, search, ask",
+        help_="documents: ingest, list, delete, search, ask, eval",
         about="Documents taken into collections, found by meaning and words, and asked with exact sources.",
         example='ingest docs/ && pagoda rag ask "How do I begin?"',
     )
@@ -65,25 +66,37 @@ def register(commands: Any) -> None:
     searching.add_argument("query", metavar="QUERY")
     searching.add_argument("--mode", choices=("fused", "dense", "lexical"), default="fused", help="how to look for it")
     asking = add("ask", run_ask, "answer a question, with sources", 'ask "Who may sign?" --collection handbook')
-    _add_question(asking)
-    for parser in (searching, asking):
-        _add_collection(parser)
-        parser.add_argument("--limit", type=int, default=5, metavar="N", help="passages at most (default: 5)")
-        parser.add_argument(
-            "--where",
-            action="append",
-            default=[],
-            metavar="NAME=TEXT",
-            help="only documents of this label or source",
-        )
-        parser.add_argument(
-            "--diversity", type=float, default=0.0, metavar="0..1", help="how much likeness to better ones costs (0)"
-        )
-        parser.add_argument("--reranker", metavar="MODEL", help="a model that reorders what was found")
-
-
-def _add_question(asking: argparse.ArgumentParser) -> None:
     asking.add_argument("question", metavar="QUESTION")
+    _add_asking(asking)
+    asking.add_argument("--trust", action="store_true", help="say how sure the answer is; status 1 where it is not")
+    add_policy(asking)
+    examining = add(
+        "eval", run_eval, "measure search and answers by questions that are known", "eval questions.jsonl --answers"
+    )
+    add_exam(examining)
+    _add_asking(examining)
+    _add_found(examining)
+    for parser in (searching, asking):
+        _add_found(parser)
+        _add_refinement(parser)
+
+
+def _add_refinement(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="NAME=TEXT", help="only documents of this label or source"
+    )
+    parser.add_argument(
+        "--diversity", type=float, default=0.0, metavar="0..1", help="how much likeness to better ones costs (0)"
+    )
+    parser.add_argument("--reranker", metavar="MODEL", help="a model that reorders what was found")
+
+
+def _add_found(parser: argparse.ArgumentParser) -> None:
+    _add_collection(parser)
+    parser.add_argument("--limit", type=int, default=5, metavar="N", help="passages at most (default: 5)")
+
+
+def _add_asking(asking: argparse.ArgumentParser) -> None:
     asking.add_argument("--model", help="the chat model to ask (default: the service's)")
     asking.add_argument(
         "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
@@ -94,8 +107,6 @@ def _add_question(asking: argparse.ArgumentParser) -> None:
         default="auto",
         help="how passages that do not fit at once are shown (auto); quote: the nearest sentences, without a model",
     )
-    asking.add_argument("--trust", action="store_true", help="say how sure the answer is; status 1 where it is not")
-    add_policy(asking)
 
 
 def _add_collection(parser: argparse.ArgumentParser) -> None:

@@ -144,9 +144,10 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods that a path takes, over all of its routes."""
-    routes = [route for route in _routes(request.app.routes) if route.matches(request.scope)[0] != Match.NONE]
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+    """The methods that a path takes, over all routes that are written as the one it belongs to is."""
+    found = [route for route in _routes(request.app.routes) if route.matches(request.scope)[0] != Match.NONE]
+    same = [route for route in found if getattr(route, "path", None) == getattr(found[0], "path", None)]
+    return sorted({method for route in same for method in getattr(route, "methods", None) or ()})
 
 
 def _routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:

@@ -42,7 +42,8 @@ class ClientGone(Exception):
 
 def streamed(description: str) -> dict[int | str, dict[str, Any]]:
     """What a route declares that answers with server-sent events, if only with ``stream: true``."""
-    return {200: {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+    # Without a schema: tools that read OpenAPI hold single events against it, not the stream.
+    return {200: {"description": description, "content": {"text/event-stream": {}}}}
 
 
 def frame(payload: Any) -> bytes:

@@ -24,6 +24,12 @@ _PUNCTUATION = " \t\r\n.。,，!！?？;；:：\"'“”‘’"
 YES, NO = Score(1.0, True), Score(0.0, False)
 
 
+def plain(text: str, *, case_sensitive: bool = False) -> str:
+    """A text as it is compared: one form of each letter, single blanks, no punctuation around it (and no capitals)."""
+    told = " ".join(unicodedata.normalize("NFKC", text).split()).strip(_PUNCTUATION)
+    return told if case_sensitive else told.casefold()
+
+
 def exact(*, case_sensitive: bool = False) -> Scorer:
     """The answer is what is expected, but for white space and punctuation around it (and capitals)."""
 
@@ -32,7 +38,9 @@ def exact(*, case_sensitive: bool = False) -> Scorer:
             return could_not_judge("nothing is expected of this case")
         if output.said is None:
             return UNREAD
-        return _verdict(_plain(output.said, case_sensitive) == _plain(case.expected, case_sensitive))
+        return _verdict(
+            plain(output.said, case_sensitive=case_sensitive) == plain(case.expected, case_sensitive=case_sensitive)
+        )
 
     return Metric("exact", judge)
 
@@ -45,7 +53,9 @@ def contains(*, case_sensitive: bool = False) -> Scorer:
             return could_not_judge("nothing is expected of this case")
         if output.said is None:
             return UNREAD
-        return _verdict(_plain(case.expected, case_sensitive) in _plain(output.said, case_sensitive))
+        return _verdict(
+            plain(case.expected, case_sensitive=case_sensitive) in plain(output.said, case_sensitive=case_sensitive)
+        )
 
     return Metric("contains", judge)
 
@@ -119,8 +129,3 @@ def function(name: str, judge: Callable[[Case, Output], bool | float | Score | N
 
 def _verdict(passed: bool, reason: str = "") -> Score:
     return Score(float(passed), passed, reason)
-
-
-def _plain(text: str, case_sensitive: bool) -> str:
-    plain = " ".join(unicodedata.normalize("NFKC", text).split()).strip(_PUNCTUATION)
-    return plain if case_sensitive else plain.casefold()

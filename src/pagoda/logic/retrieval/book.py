@@ -6,12 +6,13 @@ from them agrees with it after a crash. Not here: searching (``index``), where d
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Collection as Names
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from sqlalchemy import ColumnElement, Select, delete, func, select
+from sqlalchemy import ColumnElement, Row, Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.errors import Conflict, NotFound
@@ -219,18 +220,17 @@ class CollectionBook:
             row = await session.get(CollectionRecord, (tenant, name))
             if row is None:
                 raise missing(name)
-            documents = {
-                each.id: each
-                for each in await session.scalars(select(DocumentRecord).where(DocumentRecord.collection_id == row.id))
-            }
-            query = (
-                select(ChunkRecord)
-                .join(DocumentRecord, DocumentRecord.id == ChunkRecord.document_id)
-                .where(DocumentRecord.collection_id == row.id)
-                .order_by(DocumentRecord.source, ChunkRecord.start)
+            documents = list(
+                await session.scalars(select(DocumentRecord).where(DocumentRecord.collection_id == row.id))
             )
-            chunks = list(await session.scalars(query))
-        return _collection(row), [_held(documents[each.document_id], each) for each in chunks]
+            table = ChunkRecord
+            query = (
+                select(table.document_id, table.start, table.end, table.heading, table.vector)
+                .join(DocumentRecord, DocumentRecord.id == table.document_id)
+                .where(DocumentRecord.collection_id == row.id)
+            )
+            chunks = (await session.execute(query)).all()
+        return _collection(row), await asyncio.to_thread(_passages, documents, chunks)
 
 
 async def _revise(session: AsyncSession, collection: Collection) -> None:
@@ -278,19 +278,30 @@ def _collection(row: CollectionRecord) -> Collection:
     )
 
 
-def _held(document: DocumentRecord, chunk: ChunkRecord) -> HeldPassage:
+def _passages(documents: list[DocumentRecord], chunks: Sequence[Row[str, int, int, str, bytes]]) -> list[HeldPassage]:
+    """By source, and in the order of the text."""
+    held: dict[str, list[Chunk]] = {each.id: [] for each in documents}
+    for document, start, end, heading, vector in chunks:
+        held[document].append(Chunk(start=start, end=end, heading=heading, vector=vector))
+    ordered = sorted(documents, key=lambda each: each.source)
+    return [passage for each in ordered for passage in _held(each, held[each.id])]
+
+
+def _held(document: DocumentRecord, chunks: Sequence[Chunk]) -> Iterator[HeldPassage]:
+    """The passages of a document, in the order of its text."""
     tags = _tags(document.labels, document.keys)
-    passage = Passage(
-        document=document.id,
-        source=document.source,
-        title=document.title,
-        heading=chunk.heading,
-        start=chunk.start,
-        end=chunk.end,
-        text=document.text[chunk.start : chunk.end],
-        labels=tags.labels,
-    )
-    return HeldPassage(passage=passage, vector=chunk.vector, tags=tags, kind=document.kind)
+    for chunk in sorted(chunks, key=lambda each: each.start):
+        passage = Passage(
+            document=document.id,
+            source=document.source,
+            title=document.title,
+            heading=chunk.heading,
+            start=chunk.start,
+            end=chunk.end,
+            text=document.text[chunk.start : chunk.end],
+            labels=tags.labels,
+        )
+        yield HeldPassage(passage=passage, vector=chunk.vector, tags=tags, kind=document.kind)
 
 
 def _tags(labels: dict[str, str], keys: list[str] | None) -> Tags:

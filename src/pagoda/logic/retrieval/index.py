@@ -22,9 +22,10 @@ from pagoda.logic.retrieval.book import CollectionBook
 from pagoda.logic.retrieval.collection import HeldPassage, Passage
 from pagoda.logic.retrieval.lexical import LexicalIndex
 from pagoda.logic.retrieval.question import MODES, MOST_HITS, Mode, Refinement
-from pagoda.logic.retrieval.ranking import Ranked, diversify, rank
+from pagoda.logic.retrieval.ranking import Ranked, cosines, diversify, rank
 
 _CANDIDATES = 50  # that a reranker or the wish for diversity chooses from
+_COPIED = 4096  # vectors at a time, into the matrix
 _KEPT = 8  # collections in memory; the one that was used longest ago leaves
 _QUESTION_CHARACTERS = 1000  # of the end of a question, that are embedded: more than the model would take helps nobody
 
@@ -73,18 +74,31 @@ class _Loaded:
     key: tuple[str, int]  # a collection's id and revision
     held: list[HeldPassage]
     vectors: NDArray[np.float32]
+    """A row a passage."""
     words: LexicalIndex
+    begins: NDArray[np.int64]
+    """The first passage of each document: labels and keys are the same for all of one."""
+    limited: bool
+    """Whether some keys alone may see some of it."""
 
     def allowed(self, key_id: str | None, refinement: Refinement) -> NDArray[np.bool_] | None:
         """Which passages may be found; ``None``: all."""
         where, limited = refinement.where, refinement.limited
-        if not where and ((key_id is None and limited) or all(each.tags.keys is None for each in self.held)):
+        if not where and ((key_id is None and limited) or not self.limited):
             return None
-        seen = (
+        documents = (self.held[place] for place in self.begins)
+        seen = [
             each.tags.visible_to(key_id) and (limited or each.tags.keys is None) and each.matches(where)
-            for each in self.held
-        )
-        return np.fromiter(seen, np.bool_, len(self.held))
+            for each in documents
+        ]
+        return np.repeat(np.asarray(seen, np.bool_), np.diff(self.begins, append=len(self.held)))
+
+    def ranked(
+        self, query: str, question: bytes | None, limit: int, allowed: NDArray[np.bool_] | None, *, words: bool
+    ) -> tuple[Ranked, NDArray[np.float32] | None]:
+        """The best passages by a question's vector, its words, or both; and the cosines of all, if there is one."""
+        similarities = None if question is None else cosines(self.vectors, question)
+        return rank(similarities, self.words.scores(query) if words else None, limit, allowed), similarities
 
 
 class Searcher:
@@ -120,15 +134,16 @@ class Searcher:
         allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement)
         if not loaded.held or (allowed is not None and not allowed.any()):
             return Found(hits=[], model=collection.plan.model)
-        question, similarities = None, None
+        question = None
         if mode != "lexical":
             request = Embed(model=collection.plan.model, inputs=(query[-_QUESTION_CHARACTERS:],), kind="query")
             question = (await self._inference().embed(request, call)).vectors[0]
-            similarities = loaded.vectors @ np.frombuffer(question, "<f4")
             call = replace(call, parent=call.request_id)  # the search has been counted as a request
-        scores = None if mode == "dense" else await asyncio.to_thread(loaded.words.scores, query)
         plain = refinement.reranker is None and refinement.diversity == 0
-        ranked = rank(similarities, scores, limit if plain else max(limit, _CANDIDATES), allowed)
+        most = limit if plain else max(limit, _CANDIDATES)
+        ranked, similarities = await asyncio.to_thread(
+            loaded.ranked, query, question, most, allowed, words=mode != "dense"
+        )
         if refinement.reranker is not None:
             ranked = await self._reranked(refinement.reranker, query, ranked, loaded, call)
         if refinement.diversity > 0:
@@ -175,9 +190,16 @@ def _check(query: str, limit: int, mode: Mode, refinement: Refinement) -> None:
 
 
 def _build(key: tuple[str, int], rows: list[HeldPassage]) -> _Loaded:
-    vectors = np.frombuffer(b"".join(row.vector for row in rows), "<f4").reshape(len(rows), -1 if rows else 0)
+    vectors = np.empty((len(rows), len(rows[0].vector) // 4 if rows else 0), "<f4")
+    for begin in range(0, len(rows), _COPIED):
+        some = b"".join(row.vector for row in rows[begin : begin + _COPIED])
+        vectors[begin : begin + _COPIED] = np.frombuffer(some, "<f4").reshape(-1, vectors.shape[1])
     held = [replace(row, vector=b"") for row in rows]  # the matrix has them
-    return _Loaded(key, held, vectors, LexicalIndex(_told(row.passage) for row in rows))
+    words = LexicalIndex(_told(row.passage) for row in rows)
+    documents = [row.passage.document for row in rows]
+    begins = [place for place, each in enumerate(documents) if place == 0 or each != documents[place - 1]]
+    limited = any(row.tags.keys is not None for row in rows)
+    return _Loaded(key, held, vectors, words, np.asarray(begins, np.int64), limited)
 
 
 def _told(passage: Passage) -> str:

@@ -8,16 +8,22 @@ Framework: BM25 and Beyond", 2009.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 _SATURATION, _LENGTH_WEIGHT = 1.2, 0.75
-_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff"
+_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF))
+_IDEOGRAPHS = "".join(f"{chr(first)}-{chr(last)}" for first, last in _RANGES)
 _WORD = re.compile(rf"[^\W_{_IDEOGRAPHS}]+|[{_IDEOGRAPHS}]+")
+_SPELT = re.compile(rf"[^\W_{_IDEOGRAPHS}]+")
 _IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
+_AT_ONCE = 4096  # texts, so that a number of one fits beside a term's code
+_PLACE_BITS = 12
+_DRAWN = 1 << 32  # and above: codes of terms of ideographs
 
 
 def words(text: str) -> list[str]:
@@ -28,41 +34,46 @@ def words(text: str) -> list[str]:
         if _IDEOGRAPH.match(word):
             found += [*word, *(word[at : at + 2] for at in range(len(word) - 1))]
         else:
-            found.append(word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word)
+            found.append(_stem(word))
     return found
 
 
+def _stem(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
 class LexicalIndex:
-    """Texts, found by their words. What each word adds to the score of each text is worked out once."""
+    """Texts, found by their words. What each word adds to the score of each text is worked out once.
+
+    A term is a number: of a spelt word by a table, of one or two ideographs made of these themselves, so that Chinese
+    needs no loop over its characters.
+    """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        terms: dict[str, int] = {}
-        held, places, times, lengths = list[int](), list[int](), list[int](), list[int]()
-        for place, text in enumerate(texts):
-            counts = Counter(words(text))
-            lengths.append(counts.total())
-            held += [terms.setdefault(word, len(terms)) for word in counts]
-            times += counts.values()
-            places += [place] * len(counts)
-        self._terms, self._size = terms, len(lengths)
-        term = np.asarray(held, np.int64)
-        order = np.argsort(term, kind="stable")
-        holding = np.bincount(term, minlength=len(terms))
-        self._begins = np.concatenate(([0], np.cumsum(holding)))
-        self._places = np.asarray(places, np.int64)[order]
-        length = np.asarray(lengths, np.float32)
-        stretch = 1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * length / max(float(length.mean()) if lengths else 0.0, 1.0)
-        rarity = np.log(1 + (self._size - holding + 0.5) / (holding + 0.5))
-        count = np.asarray(times, np.float32)[order]
+        self._terms = _Terms()
+        counted = [_counted(some, self._terms) for some in _batches(texts)]
+        lengths = np.concatenate([np.zeros(0), *(each.lengths for each in counted)]).astype(np.float32)
+        begins = np.cumsum([0, *(len(each.lengths) for each in counted)])
+        places = [each.places + begin for each, begin in zip(counted, begins, strict=False)]
+        code = np.concatenate([np.zeros(0, np.int64), *(each.codes for each in counted)])
+        order = np.argsort(code, kind="stable")
+        self._size = len(lengths)
+        self._codes, first, holding = np.unique(code[order], return_index=True, return_counts=True)
+        self._begins = np.append(first, len(code))
+        self._places = np.concatenate([np.zeros(0, np.int64), *places])[order]
+        count = np.concatenate([np.zeros(0, np.float32), *(each.times for each in counted)])[order]
+        stretch = 1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * lengths / max(float(lengths.mean()) if self._size else 0.0, 1.0)
+        rarity = np.log(1 + (self._size - holding + 0.5) / (holding + 0.5)).astype(np.float32)
         saturated = count * (_SATURATION + 1) / (count + _SATURATION * stretch[self._places])
-        self._weights = (rarity[term[order]] * saturated).astype(np.float32)
+        self._weights = np.repeat(rarity, holding) * saturated.astype(np.float32)
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """The score of every text, 0 where no word is shared."""
         total = np.zeros(self._size, np.float32)
-        for word in set(words(query)):
-            if (term := self._terms.get(word)) is not None:
-                posting = slice(self._begins[term], self._begins[term + 1])
+        for code in {self._terms.code(word) for word in words(query)}:
+            place = int(np.searchsorted(self._codes, code))
+            if place < len(self._codes) and self._codes[place] == code:
+                posting = slice(self._begins[place], self._begins[place + 1])
                 total[self._places[posting]] += self._weights[posting]
         return total
 
@@ -75,3 +86,67 @@ def best(scores: NDArray[np.float32], limit: int, above: float = -np.inf) -> lis
     floor = np.partition(scores, len(scores) - limit)[len(scores) - limit]
     chosen = np.flatnonzero((scores >= floor) & (scores > above))
     return [int(place) for place in chosen[np.argsort(-scores[chosen], kind="stable")][:limit]]
+
+
+class _Terms(dict[str, int]):
+    """The number of each spelt word, by every form of it that was seen."""
+
+    def __init__(self) -> None:
+        self._stems: dict[str, int] = {}
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = self._stems.setdefault(_stem(word), len(self._stems))
+        return number
+
+    def code(self, term: str) -> int:
+        """The number of one of ``words``; -1 for a spelt one that no text has."""
+        if _IDEOGRAPH.match(term):
+            return _DRAWN + (ord(term[0]) << 16 | ord(term[1]) if len(term) > 1 else ord(term))
+        return self._stems.get(term, -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """How often each term stands in each of some texts, one after another."""
+
+    codes: NDArray[np.int64]
+    places: NDArray[np.int64]
+    times: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    """Of each text, in terms."""
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(texts)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
+
+
+def _counted(texts: Sequence[str], terms: _Terms) -> _Counted:
+    lowered = [text.lower() for text in texts]
+    spelt = [_SPELT.findall(text) for text in lowered]
+    numbers = np.fromiter(map(terms.__getitem__, chain.from_iterable(spelt)), np.int64)
+    holders = np.repeat(np.arange(len(texts)), [len(each) for each in spelt])
+    codes, places = _drawn(lowered)
+    codes, places = np.concatenate((numbers, codes)), np.concatenate((holders, places))
+    pairs, times = np.unique(codes << _PLACE_BITS | places, return_counts=True)
+    return _Counted(
+        codes=pairs >> _PLACE_BITS,
+        places=pairs & (_AT_ONCE - 1),
+        times=times.astype(np.float32),
+        lengths=np.bincount(places, minlength=len(texts)),
+    )
+
+
+def _drawn(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The terms of ideographs, and the place of the text that each stands in."""
+    some = [(place, f"{text}\n") for place, text in enumerate(texts) if not text.isascii()]
+    joined = "".join(text for _, text in some).encode("utf-32-le", "surrogatepass")
+    letters = np.frombuffer(joined, "<u4").astype(np.int64)
+    places = np.repeat(np.asarray([place for place, _ in some], np.int64), [len(text) for _, text in some])
+    one = np.zeros(len(letters), np.bool_)
+    for first, last in _RANGES:
+        one |= (letters >= first) & (letters <= last)
+    two = np.flatnonzero(one[:-1] & one[1:])  # never of two texts, since a line's end stands between them
+    codes = np.concatenate((letters[one], letters[two] << 16 | letters[two + 1])) + _DRAWN
+    return codes, np.concatenate((places[one], places[two]))

@@ -15,7 +15,7 @@ from pagoda.core.types import Call, Embed
 from pagoda.logic.retrieval.collection import Passage
 from pagoda.logic.retrieval.index import Found
 from pagoda.logic.retrieval.lexical import LexicalIndex
-from pagoda.logic.retrieval.ranking import rank
+from pagoda.logic.retrieval.ranking import cosines, rank
 from pagoda.logic.retrieval.splitting import Span
 from pagoda.logic.texts.sentences import sentences
 
@@ -55,5 +55,5 @@ async def quote(door: Inference, question: str, found: Found, call: Call) -> lis
     texts = tuple(each.text for each in quotes)
     vectors = (await door.embed(Embed(model=found.model, inputs=texts, kind="passage"), call)).vectors
     rows = np.frombuffer(b"".join(vectors), "<f4").reshape(len(texts), -1)
-    ranked = rank(rows @ np.frombuffer(found.question, "<f4"), LexicalIndex(texts).scores(question), _MOST)
+    ranked = rank(cosines(rows, found.question), LexicalIndex(texts).scores(question), _MOST)
     return [quotes[place] for place in sorted(place for place, score in ranked if score >= ranked[0][1] - _BEHIND)]

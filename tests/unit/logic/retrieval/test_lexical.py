@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pagoda.logic.retrieval.lexical import LexicalIndex, best, words
 
@@ -47,3 +51,34 @@ def test_nothing_is_found_in_nothing() -> None:
 def test_the_best_come_first_and_equal_ones_in_their_order() -> None:
     assert best(np.asarray([1, 3, 2, 3, 0], np.float32), 3) == [1, 3, 2]
     assert best(np.asarray([1, 1, 1], np.float32), 2) == [0, 1]
+
+
+def slowly(texts: Sequence[str], query: str) -> list[float]:
+    """BM25 as it is written, word by word."""
+    counts = [Counter(words(text)) for text in texts]
+    lengths = [count.total() for count in counts]
+    mean = max(sum(lengths) / len(lengths), 1.0)
+    total = [0.0] * len(texts)
+    for word in set(words(query)):
+        holding = sum(word in count for count in counts)
+        rarity = math.log(1 + (len(texts) - holding + 0.5) / (holding + 0.5))
+        for place, count in enumerate(counts):
+            stretch = 1.2 * (0.25 + 0.75 * lengths[place] / mean)
+            total[place] += rarity * count[word] * 2.2 / (count[word] + stretch)
+    return total
+
+
+written = st.text(st.sampled_from("abs  S_9ßİéさカ・量子机机𠀀,。\n\ud800"), max_size=20)
+
+
+@given(texts=st.lists(written, min_size=1, max_size=8), query=written)
+def test_the_index_says_what_counting_word_by_word_does(texts: list[str], query: str) -> None:
+    assert LexicalIndex(texts).scores(query).tolist() == pytest.approx(slowly(texts, query), rel=1e-5)
+
+
+def test_more_texts_than_are_counted_at_once_keep_their_places() -> None:
+    texts = [f"part{number} 第{number % 7}句" for number in range(9000)]
+    index = LexicalIndex(iter(texts))
+    for number in (0, 4095, 4096, 8999):
+        assert best(index.scores(f"part{number}"), 5, above=0) == [number]
+    assert np.flatnonzero(index.scores("句")).tolist() == list(range(9000))
