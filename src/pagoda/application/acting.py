@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pagoda.application.client import home_door
-from pagoda.application.sheet import Row, fill_sheet, spread
+from pagoda.application.sheet import Row, Sheet, spread
 from pagoda.core.errors import ModelError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
@@ -152,8 +152,8 @@ async def run_injections(context: RunContext) -> Mapping[str, Json]:
         for injected in ((True,) if item.word else (True, False))  # a model may call the tool without being told to
     ]
     async with open_stage(context) as stage:
-        rows = await fill_sheet(
-            context, trials, lambda trial: trial.id, lambda trial: _tried(trial, plan, stage), plan.parallel
+        rows = await Sheet(context, trials, lambda trial: trial.id).fill(
+            lambda trial: _tried(trial, plan, stage), plan.parallel
         )
     return {"set": injections.version(), "wording": words().version, "strategies": injections.figures(rows)}
 
@@ -171,7 +171,6 @@ async def _tried(trial: Trial, plan: Plan, stage: Stage) -> Row:
     acted = await stage.act(plan.agent(item.task, tools, trial.strategy), tools)
     asked, said = acted.planned(injections.FORBIDDEN), injections.said_word(acted.answer, item)
     return {
-        "id": trial.id,
         "kind": item.kind,
         "language": item.language,
         "sign": "word" if item.word else "call",
@@ -196,12 +195,8 @@ async def run_multihop(context: RunContext) -> Mapping[str, Json]:
     collection = Collection(passages)
     reference = [multihop.score(item, "", 1, await collection(item.question, _HITS)) for item in chosen]
     async with open_stage(context) as stage:
-        rows = await fill_sheet(
-            context,
-            asked,
-            lambda each: f"{each[0]}/{each[1].id}",
-            lambda each: _searched(each[1], each[0], collection, plan, stage),
-            plan.parallel,
+        rows = await Sheet(context, asked, lambda each: f"{each[0]}/{each[1].id}").fill(
+            lambda each: _searched(each[1], each[0], collection, plan, stage), plan.parallel
         )
     return {
         "questions": len(items),
@@ -228,7 +223,6 @@ async def _searched(
     tools = [search_tool(search, _HITS)]
     acted = await stage.act(plan.agent(item.question, tools, strategy, multihop.instructions_for(item)), tools)
     return {
-        "id": f"{strategy}/{item.id}",
         "strategy": strategy,
         **multihop.score(item, acted.answer, searches, seen),
         **acted.to_row(),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pagoda.application.client import home_door
+from pagoda.application.sheet import Sheet
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
-from pagoda.core.runs.files import append_line, resume_lines
 from pagoda.core.types import Call, Generation, Json, Sampling
 from pagoda.logic.evaluation.dataset import check_digest, digest_of
 from pagoda.logic.inference.answer import collect
@@ -69,8 +69,7 @@ def _read(recipe: Recipe) -> Sequence[Row]:
     if faults:
         number, fault = min(faults)
         raise InvalidRequest(f"{found.source}, row {number}: {fault}.", param="data")
-    if not found.rows:
-        raise InvalidRequest(f"{found.source} has no rows.", param="data")
+    found.check()
     return found.rows
 
 
@@ -88,13 +87,15 @@ def _fault(row: Row, *, asks: bool) -> str | None:
 async def _answered(context: RunContext, recipe: Recipe) -> list[dict[str, Json]]:
     """The rows with the teacher's answers; what was answered before is not asked again."""
     rows = _read(recipe)
-    path = context.artifacts / ANSWERS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = {each["row"]: each for each in resume_lines(path)}
-    if len(known) < len(rows):
+    sheet = Sheet(context, rows, lambda row: str(row.number), stage="asking the teacher", file=ANSWERS)
+    if sheet.left:
         async with home_door(context.settings, os.environ) as door:
-            await _ask(context, recipe, [row for row in rows if row.number not in known], door, known)
-    whole = [_with_answer(row, known[row.number]["text"]) for row in rows if known[row.number]["finish"] == "stop"]
+            await sheet.fill(lambda row: _ask(row, recipe, door), _AT_ONCE)
+    whole = [
+        _with_answer(row, answer["text"])
+        for row, answer in zip(rows, sheet.rows, strict=True)
+        if answer["finish"] == "stop"
+    ]
     if not whole:
         raise InvalidRequest(
             f"None of the teacher's {len(rows)} answers ended within answer_tokens {recipe.answer_tokens}; raise it.",
@@ -105,33 +106,15 @@ async def _answered(context: RunContext, recipe: Recipe) -> list[dict[str, Json]
     return whole
 
 
-async def _ask(
-    context: RunContext, recipe: Recipe, rows: Sequence[Row], door: Inference, known: dict[int, Any]
-) -> None:
-    """Ask for these rows, a few at once, and write down each answer as it comes."""
-    left = asyncio.Semaphore(_AT_ONCE)
-    total = len(known) + len(rows)
-
-    async def ask(row: Row) -> None:
-        async with left:
-            request = Generation(
-                model=recipe.teacher,
-                max_tokens=recipe.answer_tokens,
-                sampling=Sampling(temperature=0.0, seed=recipe.seed),
-                **_question(row),
-            )
-            answer = await collect(door, request, Call(purpose="batch", priority=20))
-            known[row.number] = {"row": row.number, "text": answer.text, "finish": answer.choices[0].finish}
-            append_line(context.artifacts / ANSWERS, known[row.number])
-            context.progress("asking the teacher", len(known), total)
-
-    tasks = [asyncio.create_task(ask(row)) for row in rows]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _ask(row: Row, recipe: Recipe, door: Inference) -> dict[str, Json]:
+    request = Generation(
+        model=recipe.teacher,
+        max_tokens=recipe.answer_tokens,
+        sampling=Sampling(temperature=0.0, seed=recipe.seed),
+        **_question(row),
+    )
+    answer = await collect(door, request, Call(purpose="batch", priority=20))
+    return {"text": answer.text, "finish": answer.choices[0].finish}
 
 
 def _question(row: Row) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from pagoda.application.client import home_door
-from pagoda.application.sheet import fill_sheet, spread
+from pagoda.application.sheet import Sheet, spread
 from pagoda.core.errors import BadOutput, ContextTooLong, Rejected
 from pagoda.core.ports import Inference
 from pagoda.core.runs import RunContext
@@ -50,8 +50,8 @@ async def run_bfcl(context: RunContext) -> Mapping[str, Json]:
     plan = Plan(**{**config, "categories": tuple(config.get("categories") or ())})
     items = list(_items(plan))
     async with home_door(context.settings, os.environ) as door:
-        rows = await fill_sheet(
-            context, items, lambda item: item.id, lambda item: _row(item, plan, door), plan.parallel
+        rows = await Sheet(context, items, lambda item: item.id).fill(
+            lambda item: _row(item, plan, door), plan.parallel
         )
     return {"wording": version(), "mode": plan.mode, **figures(rows)}
 
@@ -77,7 +77,7 @@ def _items(plan: Plan) -> Iterator[Item]:
 
 async def _row(item: Item, plan: Plan, door: Inference) -> dict[str, Any]:
     toolset = Toolset(tools=item.tools, mode="auto" if plan.mode == "auto" else "required", parallel=item.several)
-    row: dict[str, Any] = {"id": item.id, "category": item.category, "calls": [], "error": None}
+    row: dict[str, Any] = {"category": item.category, "calls": [], "error": None}
     try:
         if plan.mode == "unconstrained":
             calls = await _freely(item, toolset, plan, door)

@@ -6,13 +6,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from pagoda.application.retrieving import Retrieval, home_retrieval
+from pagoda.application.sheet import Row, Sheet
 from pagoda.core.errors import Conflict, ContextTooLong, Rejected
 from pagoda.core.runs import RunContext
-from pagoda.core.runs.files import append_line, resume_lines
 from pagoda.core.types import PRIORITIES, Call, Json
 from pagoda.logic.evaluation.dataset import check_digest
 from pagoda.logic.prompts.index import PromptIndex
@@ -21,7 +20,7 @@ from pagoda.logic.retrieval.marking import Mark, answer_figures, mark, search_fi
 from pagoda.logic.retrieval.question import FLOOR, MODES, MOST_HITS, Method, Question
 
 KIND = "retrieval-exam"
-_Ask = Callable[[ExamQuestion], Awaitable[dict[str, Json]]]
+_Ask = Callable[[ExamQuestion], Awaitable[Row]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,36 +82,19 @@ class _Sitting:
         self._prompts = prompts
         self._context = context
 
-    async def ask(self, stage: str, questions: Sequence[ExamQuestion], work: _Ask) -> list[dict[str, Any]]:
-        """A row for each question, written down as it comes; those of an earlier attempt are kept."""
-        path: Path = self._context.artifacts / f"{stage}.jsonl"
-        kept: list[Any] = await asyncio.to_thread(resume_lines, path)
-        rows: dict[str, dict[str, Any]] = {row["id"]: row for row in kept}
-        turn = asyncio.Semaphore(self._exam.parallel)
-        self._context.progress(stage, len(rows), len(questions))
+    async def ask(self, stage: str, questions: Sequence[ExamQuestion], work: _Ask) -> list[Row]:
+        """A row for each question."""
 
-        async def one(question: ExamQuestion) -> dict[str, Any]:
-            async with turn:
-                try:
-                    row = await work(question)
-                except (ContextTooLong, Rejected) as error:  # of this question; others are of all, and stop the run
-                    row = {"error": error.message, "ranks": dict.fromkeys(MODES, 0)}
-            return {"id": question.id, **row}
+        async def one(question: ExamQuestion) -> Row:
+            try:
+                return await work(question)
+            except (ContextTooLong, Rejected) as error:  # of this question; others are of all, and stop the run
+                return {"error": error.message, "ranks": dict.fromkeys(MODES, 0)}
 
-        tasks = [asyncio.create_task(one(question)) for question in questions if question.id not in rows]
-        try:
-            for task in asyncio.as_completed(tasks):
-                row = await task
-                append_line(path, row)
-                rows[row["id"]] = row
-                self._context.progress(stage, len(rows), len(questions))
-        finally:
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return [rows[question.id] for question in questions]
+        sheet = Sheet(self._context, questions, lambda question: question.id, stage=stage, file=f"{stage}.jsonl")
+        return await sheet.fill(one, self._exam.parallel)
 
-    async def search(self, question: ExamQuestion) -> dict[str, Json]:
+    async def search(self, question: ExamQuestion) -> Row:
         """The rank of the first right passage, by method; 0: not among as many as a search gives."""
         ranks: dict[str, Json] = {}
         for mode in MODES:
@@ -122,7 +104,7 @@ class _Sitting:
             ranks[mode] = question.rank([hit.passage for hit in hits])
         return {"ranks": ranks}
 
-    async def answer(self, question: ExamQuestion) -> dict[str, Json]:
+    async def answer(self, question: ExamQuestion) -> Row:
         """An answer, and what is to be said of it."""
         exam, call = self._exam, self._call()
         answerer = await self._retrieval.answerer(self._prompts, call, exam.model)

@@ -1,39 +1,67 @@
-"""The answer sheet of an evaluation: a row for each item, asked once, several at a time, whatever ends the run between.
+"""An answer sheet: a row for each item of a run, asked once, several at a time, whatever ends the run between.
 
-Not here: what is asked and what a row says (``evaluating``, ``acting``).
+Not here: what is asked and what a row says (``evaluating``, ``acting``, ``examining``, ``distilling``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from pagoda.core.runs import RunContext
 from pagoda.core.runs.files import append_line, resume_lines
 
 T = TypeVar("T")
 Row: TypeAlias = dict[str, Any]
-"""What is known of an item; ``id`` names it."""
+"""What is known of an item; the sheet adds its ``id``."""
 
 
-async def fill_sheet(
-    context: RunContext,
-    items: Sequence[T],
-    name: Callable[[T], str],
-    ask: Callable[[T], Coroutine[Any, Any, Row]],
-    parallel: int,
-) -> list[Row]:
-    """Rows of all items in their order; those that have one already are not asked again."""
-    path = context.artifacts / "answers.jsonl"
-    rows = {row["id"]: row for row in resume_lines(path)}
-    left = [item for item in items if name(item) not in rows]
-    context.progress("asking", len(items) - len(left), len(items))
-    async for row in _answered(left, ask, parallel):
-        append_line(path, row)
-        rows[row["id"]] = row
-        context.progress("asking", len(rows), len(items))
-    return [rows[name(item)] for item in items]
+class Sheet(Generic[T]):
+    """The rows of ``items``, in a file of the run; those of an earlier attempt are there already.
+
+    ``name`` tells an item from others, at every attempt alike; ``stage`` is what progress calls the work.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        items: Sequence[T],
+        name: Callable[[T], str],
+        *,
+        stage: str = "asking",
+        file: str = "answers.jsonl",
+    ) -> None:
+        self._context = context
+        self._items = items
+        self._name = name
+        self._stage = stage
+        self._path = context.artifacts / file
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows: dict[str, Row] = {row["id"]: row for row in resume_lines(self._path)}
+
+    @property
+    def left(self) -> list[T]:
+        """The items that have no row yet."""
+        return [item for item in self._items if self._name(item) not in self._rows]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Rows of all items in their order, once none is left."""
+        return [self._rows[self._name(item)] for item in self._items]
+
+    async def fill(self, ask: Callable[[T], Awaitable[Row]], parallel: int) -> list[Row]:
+        """Rows of all items in their order; only for those that are left is asked. Raises as ``ask`` does."""
+        left, total = self.left, len(self._items)
+        done = total - len(left)
+        self._context.progress(self._stage, done, total)
+        async for item, row in _answered(left, ask, parallel):
+            named = {"id": self._name(item), **row}
+            append_line(self._path, named)
+            self._rows[named["id"]] = named
+            done += 1
+            self._context.progress(self._stage, done, total)
+        return self.rows
 
 
 def spread(items: Sequence[T], limit: int) -> list[T]:
@@ -43,15 +71,19 @@ def spread(items: Sequence[T], limit: int) -> list[T]:
 
 
 async def _answered(
-    items: Sequence[T], ask: Callable[[T], Coroutine[Any, Any, Row]], parallel: int
-) -> AsyncIterator[Row]:
-    """Their rows as they come, ``parallel`` at a time."""
+    items: Sequence[T], ask: Callable[[T], Awaitable[Row]], parallel: int
+) -> AsyncIterator[tuple[T, Row]]:
+    """Items with their rows as they come, ``parallel`` at a time."""
+
+    async def one(item: T) -> tuple[T, Row]:
+        return item, await ask(item)
+
     waiting = iter(items)
-    asked: set[asyncio.Task[Row]] = set()
+    asked: set[asyncio.Task[tuple[T, Row]]] = set()
     try:
         while True:
             while len(asked) < parallel and (item := next(waiting, None)) is not None:
-                asked.add(asyncio.create_task(ask(item)))
+                asked.add(asyncio.create_task(one(item)))
             if not asked:
                 return
             done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)

@@ -186,9 +186,9 @@ async def test_a_served_teachers_answers_are_learnt_once_and_unended_ones_are_no
     assert run.status == "done", run.error
     path = settings.runs_directory / run.id / "artifacts" / "answers.jsonl"
     answers = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert sorted(answer["row"] for answer in answers) == [1, 2, 3, 4]
+    assert sorted(answer["id"] for answer in answers) == ["1", "2", "3", "4"]
     assert run.result is not None
-    assert [answer["row"] for answer in answers if answer["finish"] != "stop"] == [4]
+    assert [answer["id"] for answer in answers if answer["finish"] != "stop"] == ["4"]
     assert run.result["supervision"]["rows"] == 3
 
 

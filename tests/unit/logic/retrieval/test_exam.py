@@ -16,7 +16,7 @@ from pagoda.logic.retrieval.collection import Passage
 from pagoda.logic.retrieval.exam import ExamQuestion, Place, read_exam
 from pagoda.logic.retrieval.marking import Mark, answer_figures, mark, search_figures
 
-SOURCES = ("/home/handbook/keys.md", "/home/handbook/图书馆.txt", "/home/old/keys.md")
+SOURCES = ("library/handbook/keys.md", "library/handbook/图书馆.txt", "library/old/keys.md")
 
 
 def passage(source: str, text: str, start: int = 0) -> Passage:
