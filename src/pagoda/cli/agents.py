@@ -28,7 +28,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     run = add("run", run_agent, "begin a run", 'run "今天是星期几？" --tools time_now --strategy react')
     run.add_argument("task", help="what is to be done")
-    run.add_argument("--tools", default="", metavar="A,B", help="the tools it may call; see `pagoda tools list`")
+    run.add_argument(
+        "--tools", default="", metavar="A,B", help="the tools it may call: those of `pagoda tools list`, and sub-agents"
+    )
     run.add_argument("--model", help="the model (default: the one that answers chats)")
     run.add_argument("--strategy", choices=("functions", "react"), default="functions", help="how it acts (functions)")
     run.add_argument("--first", choices=("auto", "required"), default="required", help="whether it must act at first")

@@ -55,10 +55,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 def with_clerk(settings: Settings, clerk: str = CLERK) -> Settings:
     path = settings.home.parent / "clerk.yaml"
     path.write_text(clerk, encoding="utf-8")
+    cheap = path.with_name("cheap.yaml")
+    cheap.write_text("description: Costs nothing.\ntools: [calculator]\nmodel: free\n", encoding="utf-8")
     names = tuple(f"{__name__}:{name}" for name in ("asked", "slow"))
     return dataclasses.replace(
         settings,
-        tools=Tools(functions=names, agents={"clerk": str(path)}),
+        tools=Tools(functions=names, agents={"clerk": str(path), "cheap": str(cheap)}),
         prices=Prices(currency="EUR", models={"fake-chat": "1000000/1000000"}),
     )
 
@@ -201,3 +203,6 @@ async def test_a_run_stops_at_what_it_may_cost(service: Service) -> None:
     body = {"task": "work out", "tools": ["calculator"], "model": "free", "limits": {"money": 1}}
     status, problem = await service.post("/api/v1/agents/run", body)
     assert (status, problem["error"]["param"]) == (400, "limits")
+    below = {"task": "ask the clerk", "tools": ["cheap"], "limits": {"money": 1}}
+    status, problem = await service.post("/api/v1/agents/run", below)
+    assert (status, "free has no price" in problem["error"]["message"]) == (400, True)

@@ -73,11 +73,13 @@ class Agents:
         """A new run, at work. Raises ``NotFound`` for a tool that there is not."""
         if not plan.task.strip():
             raise InvalidRequest("There is no task.", param="task")
-        self.tools.choose((*plan.tools, *plan.approve))
-        if plan.limits.money is not None and self._terms.prices.of(plan.model) == FREE:
-            raise InvalidRequest(
-                f"limits.money bounds nothing: {plan.model} has no price; name one in prices.models.", param="limits"
-            )
+        chosen = self.tools.choose((*plan.tools, *plan.approve))
+        if plan.limits.money is not None:
+            asked = [plan.model, *(tool.agent_model for tool in chosen if tool.delegates)]
+            if free := next((model for model in asked if self._terms.prices.of(model) == FREE), None):
+                raise InvalidRequest(
+                    f"limits.money bounds nothing: {free} has no price; name one in prices.models.", param="limits"
+                )
         run = await self._journal.create(call.tenant, plan)
         await self._start(run, call)
         return run

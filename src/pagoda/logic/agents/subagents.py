@@ -104,7 +104,7 @@ def subagent_tools(agents: Mapping[str, SubAgent], model: str, delegate: Delegat
             parameters=_PARAMETERS,
             perform=perform,
             idempotent=True,
-            delegates=True,
+            agent_model=agent.model or model,
             seconds=agent.seconds + _SLACK_SECONDS,
         )
 

@@ -40,8 +40,8 @@ class Tool:
     """A second call with the same ``Occasion.key`` changes nothing more."""
     needs_approval: bool = False
     """A person must allow each call."""
-    delegates: bool = False
-    """It is another agent, whose run is counted with its caller's."""
+    agent_model: str = ""
+    """Of another agent, which this is then: the model that it asks. Its run is counted with its caller's."""
     receipt: Receipt | None = None
     """Tells of a key what its call gave, or ``None`` where no such call has happened, for certain."""
     seconds: float = 30.0
@@ -55,6 +55,11 @@ class Tool:
     def repeatable(self) -> bool:
         """Whether a call whose outcome is unknown may simply be made again."""
         return self.read_only or self.idempotent
+
+    @property
+    def delegates(self) -> bool:
+        """Whether it is another agent."""
+        return bool(self.agent_model)
 
     def spec(self) -> ToolSpec:
         """The tool as models are told of it."""
