@@ -119,7 +119,7 @@ async def test_an_answer_from_a_collection_says_how_sure_it_is_when_asked(servic
     status, answer = await service.post("/api/v1/rag/ask", body | {"trust": {"threshold": 1.0, "below": "abstain"}})
     assert status == 200, answer
     assert answer["answer"] == answer["trust"]["outcome"]["answer"] == "I am not sure enough of an answer to give one."
-    assert (answer["citations"], answer["prompt"]) == ([], None)
+    assert (answer["citations"], answer["prompt"], answer["model"]) == ([], None, None), "nobody's words but ours"
     assert answer["trust"]["claims"][0]["verdict"] == "supported"
     assert answer["trust"]["outcome"]["action"] == "abstain"
     kept = (await service.post("/api/v1/rag/ask", body | {"trust": {"threshold": 0}}))[1]

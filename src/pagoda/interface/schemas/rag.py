@@ -203,7 +203,9 @@ class SearchAnswer(Shape):
 class AskAnswer(Shape):
     """An answer and what it rests on."""
 
-    outcome: Literal["answered", "nothing-close", "not-in-documents"]
+    outcome: Literal["answered", "nothing-close", "not-in-documents"] = Field(
+        description="Of the question; what a policy of trust did with the answer is in `trust`."
+    )
     answer: str = Field(
         description="With trust, what the policy made of it; another text than the model's cites nothing."
     )

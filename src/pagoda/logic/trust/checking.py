@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pagoda.core.errors import InvalidRequest
@@ -105,6 +105,7 @@ class Checker:
             if query.strip():
                 for hit in await searcher.search(collection, query, call, limit=PASSAGES):
                     found.setdefault((hit.passage.document, hit.passage.start), hit.passage)
+                call = replace(call, parent=call.request_id)  # one request, however many claims
         return merge(list(found.values()))
 
 

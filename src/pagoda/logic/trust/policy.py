@@ -90,7 +90,7 @@ class Steward:
         if kept.sure or policy.action == "keep":
             return kept
         if policy.action == "abstain":
-            return replace(kept, action="abstain", answer=_ABSTAINED[subject.language])
+            return replace(kept, action="abstain", answer=_ABSTAINED[subject.language], model="")
         if policy.action == "review":
             return replace(kept, action="review", review=await self._queue(subject, report))
         other = replace(subject, answer=await self._ask(policy.model, subject, call), model=policy.model, logprobs=None)

@@ -185,3 +185,16 @@ def test_passages_found_in_any_order_lose_nothing() -> None:
     ]
     found = [(each.document, each.start, each.text) for each in merge(passages)]
     assert found == [("d", 0, "abcdef"), ("d", 8, "ij"), ("e", 0, "abcde")]
+
+
+async def test_the_searches_of_one_text_are_one_request() -> None:
+    calls = []
+
+    class Finding:
+        async def search(self, collection: str, query: str, call: Call, *, limit: int) -> list[object]:
+            calls.append(call)
+            return []
+
+    text = "The museum opened in 1884. It has three floors. The entry is free."
+    await Checker(Finding).find("handbook", "When?", text, CALL)  # type: ignore[arg-type]
+    assert [call.parent for call in calls] == [None, *[CALL.request_id] * 3]
