@@ -24,9 +24,10 @@ from pagoda.core.storage.store import Store, open_store
 from pagoda.core.types import Call, Json
 from pagoda.logic.agents.desk import Agents
 from pagoda.logic.agents.journal import AgentRun
-from pagoda.logic.agents.plan import AgentPlan, Limits, StrategyName
+from pagoda.logic.agents.plan import STRATEGIES, AgentPlan, Limits, StrategyName
 from pagoda.logic.agents.strategies import words
 from pagoda.logic.evaluation import injections, multihop
+from pagoda.logic.evaluation.dataset import check_digest
 from pagoda.logic.tools.searching import Collection, Passage
 from pagoda.logic.tools.shelf import Toolshelf, search_tool
 from pagoda.logic.tools.tool import Tool
@@ -44,7 +45,9 @@ class Plan:
     model: str
     data: str = ""
     """The file of a set that does not come with Pagoda."""
-    strategies: tuple[StrategyName, ...] = ("functions", "react")
+    digest: str = ""
+    """Of that file: a run does not go on with another one."""
+    strategies: tuple[StrategyName, ...] = STRATEGIES
     limit: int = 0
     """Items, evenly spread over the set; 0: all."""
     turns: int = 4
@@ -189,6 +192,7 @@ async def _tried(trial: Trial, plan: Plan, stage: Stage) -> Row:
 async def run_multihop(context: RunContext) -> Mapping[str, Json]:
     """Have an agent search for the answer of every question, and count."""
     plan = _plan(context)
+    check_digest(plan.data, plan.digest)
     items, passages = multihop.read_set(Path(plan.data))
     chosen = spread(items, plan.limit)
     asked = [(strategy, item) for strategy in plan.strategies for item in chosen]

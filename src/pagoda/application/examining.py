@@ -13,8 +13,10 @@ from pagoda.application.sheet import Row, Sheet
 from pagoda.core.errors import Conflict, ContextTooLong, Rejected
 from pagoda.core.runs import RunContext
 from pagoda.core.types import PRIORITIES, Call, Json
-from pagoda.logic.evaluation.dataset import check_digest
+from pagoda.logic.evaluation.dataset import check_digest, digest_of
 from pagoda.logic.prompts.index import PromptIndex
+from pagoda.logic.retrieval.book import CollectionBook
+from pagoda.logic.retrieval.collection import Collection
 from pagoda.logic.retrieval.exam import ExamQuestion, read_exam
 from pagoda.logic.retrieval.marking import Mark, answer_figures, mark, search_figures
 from pagoda.logic.retrieval.question import FLOOR, MODES, MOST_HITS, Method, Question
@@ -44,6 +46,27 @@ class Exam:
     parallel: int = 4
 
 
+async def plan_exam(book: CollectionBook, team: str, name: str, data: str, **wishes: Any) -> Exam:
+    """The exam of a collection by the questions of a file. Raises ``InvalidRequest`` and ``NotFound`` before a run."""
+    collection = await book.get(team, name)
+    await _questions(book, collection, data)
+    digest = await asyncio.to_thread(digest_of, data)
+    return Exam(
+        team=team,
+        collection=collection.name,
+        collection_id=collection.id,
+        revision=collection.revision,
+        data=data,
+        digest=digest,
+        **wishes,
+    )
+
+
+async def _questions(book: CollectionBook, collection: Collection, data: str) -> list[ExamQuestion]:
+    sources = {row.source for row in await book.documents(collection)}
+    return await asyncio.to_thread(read_exam, data, sources)
+
+
 async def run_exam(context: RunContext) -> Mapping[str, Json]:
     """Ask what was not asked yet, and give the figures. Raises ``Conflict`` where the collection or file changed."""
     config: dict[str, Any] = dict(context.config)
@@ -55,15 +78,14 @@ async def run_exam(context: RunContext) -> Mapping[str, Json]:
             raise Conflict(
                 f"The collection {exam.collection} is not what it was when this exam began; begin a new one."
             )
-        sources = {row.source for row in await retrieval.book.documents(collection)}
-        questions = await asyncio.to_thread(read_exam, exam.data, sources)
+        questions = await _questions(retrieval.book, collection, exam.data)
         sitting = _Sitting(exam, retrieval, prompts, context)
         told = [each for each in questions if each.answerable]
         found = await sitting.ask("searching", told, sitting.search)
         figures: dict[str, Json] = {
             "questions": len(told),
             "unanswerable": len(questions) - len(told),
-            "search": search_figures([row["ranks"] for row in found]),
+            "search": search_figures([row.get("ranks", dict.fromkeys(MODES, 0)) for row in found]),
             "failed": sum("error" in row for row in found),
         }
         if exam.answers:
@@ -83,13 +105,13 @@ class _Sitting:
         self._context = context
 
     async def ask(self, stage: str, questions: Sequence[ExamQuestion], work: _Ask) -> list[Row]:
-        """A row for each question."""
+        """A row for each question; of one that cannot be asked it says why."""
 
         async def one(question: ExamQuestion) -> Row:
             try:
                 return await work(question)
             except (ContextTooLong, Rejected) as error:  # of this question; others are of all, and stop the run
-                return {"error": error.message, "ranks": dict.fromkeys(MODES, 0)}
+                return {"error": error.message}
 
         sheet = Sheet(self._context, questions, lambda question: question.id, stage=stage, file=f"{stage}.jsonl")
         return await sheet.fill(one, self._exam.parallel)
@@ -97,9 +119,10 @@ class _Sitting:
     async def search(self, question: ExamQuestion) -> Row:
         """The rank of the first right passage, by method; 0: not among as many as a search gives."""
         ranks: dict[str, Json] = {}
+        call = self._call()
         for mode in MODES:
             hits = await self._retrieval.searcher.search(
-                self._exam.collection, question.text, self._call(), limit=MOST_HITS, mode=mode
+                self._exam.collection, question.text, call, limit=MOST_HITS, mode=mode
             )
             ranks[mode] = question.rank([hit.passage for hit in hits])
         return {"ranks": ranks}

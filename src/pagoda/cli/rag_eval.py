@@ -32,50 +32,38 @@ def add_exam(parser: argparse.ArgumentParser) -> None:
 def run_eval(args: argparse.Namespace) -> int:
     """Ask all questions, in a run."""
     import asyncio
-    import json
     from dataclasses import asdict
     from pathlib import Path
 
-    from pagoda.application.examining import KIND, Exam
+    from pagoda.application.examining import KIND, plan_exam
     from pagoda.application.keeping import with_records
-    from pagoda.cli.runs import carry_out
+    from pagoda.cli.runs import carry_out, tell_result
     from pagoda.core.errors import InvalidRequest
-    from pagoda.logic.evaluation.dataset import digest_of
     from pagoda.logic.retrieval.book import CollectionBook
-    from pagoda.logic.retrieval.exam import read_exam
     from pagoda.logic.retrieval.question import FLOOR, MOST_HITS
 
     if not 1 <= args.limit <= MOST_HITS or args.parallel < 1:
         raise InvalidRequest(f"--limit is 1 to {MOST_HITS}, and --parallel 1 or more.")
     data = str(Path(args.questions).absolute())
     settings = settings_from(args)
-
-    async def find(opened: Any) -> Exam:
-        book = CollectionBook(opened)
-        collection = await book.get(args.team, args.collection)
-        sources = {row.source for row in await book.documents(collection)}
-        await asyncio.to_thread(read_exam, data, sources)  # what is wrong with it is said before a run begins
-        return Exam(
-            team=args.team,
-            collection=collection.name,
-            collection_id=collection.id,
-            revision=collection.revision,
-            data=data,
-            digest=digest_of(data),
-            answers=args.answers,
-            method=args.method,
-            model=args.model,
-            floor=FLOOR if args.floor is None else args.floor,
-            limit=args.limit,
-            parallel=args.parallel,
+    wishes = {
+        "answers": args.answers,
+        "method": args.method,
+        "model": args.model or settings.defaults.chat,
+        "floor": FLOOR if args.floor is None else args.floor,
+        "limit": args.limit,
+        "parallel": args.parallel,
+    }
+    exam = asyncio.run(
+        with_records(
+            settings, lambda opened: plan_exam(CollectionBook(opened), args.team, args.collection, data, **wishes)
         )
-
-    exam = asyncio.run(with_records(settings, find))
+    )
     run = carry_out(settings, KIND, asdict(exam), as_json=args.json)
     if run.status != "done":
         return 1
     if args.json:
-        sys.stdout.write(json.dumps({"type": "result", "run": run.id, **run.result}) + "\n")
+        tell_result(run)
     else:
         _show(run.result)
     return 0

@@ -15,6 +15,7 @@ from pagoda.application import acting
 from pagoda.core.errors import Unavailable
 from pagoda.core.runs import Run, RunRegistry, Runs, execute
 from pagoda.core.settings import Settings
+from pagoda.logic.evaluation.dataset import digest_of
 from pagoda.logic.evaluation.injections import FORBIDDEN, PAGE, Item, read_items
 from tests.doors import ScriptedDoor
 
@@ -171,7 +172,7 @@ def test_a_model_that_searches_twice_finds_both_passages_and_one_that_does_not_s
                 return call(text, "search", query=f"Oakbridge{number}")
         raise AssertionError(text)
 
-    run = carried_out("multihop", ScriptedDoor(hop), data=str(data), limit=0)
+    run = carried_out("multihop", ScriptedDoor(hop), data=str(data), digest=digest_of(str(data)), limit=0)
     assert run.status == "done", run.error
     assert (run.result["questions"], run.result["passages"]) == (3, 6)
     assert run.result["reference"] == {"items": 3, "recall": 0.5, "complete": 0}, "the question names one of two rivers"
@@ -180,7 +181,20 @@ def test_a_model_that_searches_twice_finds_both_passages_and_one_that_does_not_s
         assert (told["items"], told["exact"], told["contains"], told["twice"], told["complete"]) == (3, 3, 3, 3, 3)
         assert (told["recall"], told["searches"]) == (1.0, 2.0)
     guessing = carried_out(
-        "multihop", ScriptedDoor(lambda text, index: final(text, "It is long.")), data=str(data), limit=2
+        "multihop",
+        ScriptedDoor(lambda text, index: final(text, "It is long.")),
+        data=str(data),
+        digest=digest_of(str(data)),
+        limit=2,
     )
     told = guessing.result["strategies"]["react"]
     assert (told["items"], told["contains"], told["twice"], told["recall"]) == (2, 0, 0, 0.0)
+
+
+def test_questions_of_another_file_are_not_gone_on_with(carried_out: Callable[..., Run], tmp_path: Path) -> None:
+    data = tmp_path / "set.json"
+    data.write_bytes(orjson.dumps({"data": SET}))
+    digest = digest_of(str(data))
+    data.write_bytes(orjson.dumps({"data": SET[:-1]}))
+    run = carried_out("multihop", ScriptedDoor(), data=str(data), digest=digest, limit=0)
+    assert (run.status, "is not what it was" in str(run.error)) == ("failed", True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool
 
 from pagoda.interface.schemas.shared import MOST_TOKENS, Length, ModelName, Shape, Strict, Temperature
-from pagoda.logic.agents.plan import Limits
+from pagoda.logic.agents.plan import Limits, StrategyName
 
 ToolNames = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=128)]
 
@@ -39,7 +39,7 @@ class AgentRequest(Strict):
     task: str = Field(min_length=1, max_length=100_000)
     tools: ToolNames = Field(default_factory=list, description="Names of tools it may call.")
     model: ModelName | None = None
-    strategy: Literal["functions", "react"] = "functions"
+    strategy: StrategyName = "functions"
     first: Literal["auto", "required"] = Field("required", description="Whether the first turn must call a tool.")
     approve: ToolNames = Field(default_factory=list, description="Tools that need approval in this run as well.")
     limits: AgentLimits = Field(default_factory=AgentLimits)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from pagoda.core.types import Json
 
 StrategyName: TypeAlias = Literal["functions", "react"]
+STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
 StepState: TypeAlias = Literal["planned", "waiting", "approved", "begun", "done", "refused", "uncertain", "dropped"]
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import Json
 from pagoda.logic.agents.journal import AgentRun
-from pagoda.logic.agents.plan import AgentPlan, Limits
+from pagoda.logic.agents.plan import AgentPlan, Limits, StrategyName
 from pagoda.logic.tools.shelf import Toolshelf
 from pagoda.logic.tools.tool import Occasion, Tool
 
@@ -48,7 +48,7 @@ class SubAgent(BaseModel):
     instructions: str = ""
     model: str | None = None
     """By default the one that answers chats."""
-    strategy: Literal["functions", "react"] = "functions"
+    strategy: StrategyName = "functions"
     first: Literal["auto", "required"] = "required"
     max_tokens: int = Field(512, ge=1)
     turns: int = Field(8, ge=1)

@@ -11,7 +11,6 @@ from typing import Any
 from pagoda.core.errors import InvalidRequest, NotFound
 from pagoda.logic.retrieval.splitting import Splitter
 
-DEFAULT_NAME = "documents"
 DEFAULT_MODEL = "multilingual-e5-small"
 MOST_LABELS = 32
 LONGEST_LABEL = 500

@@ -46,7 +46,9 @@ def mark(question: ExamQuestion, answer: SourcedAnswer) -> Mark:
         missed = False if question.answerable and question.answers else None
         return Mark(answerable=question.answerable, answered=answered, exact=missed, contains=missed)
     said, right = plain(CITATION.sub(" ", answer.text)), [plain(each) for each in question.answers]
-    held = [question.held_by(citation.passage) for citation in answer.citations]
+    # A quoted sentence may be a part of the text that is known to answer.
+    quoted = answer.model is None and bool(question.texts) and not question.places
+    held = [None if quoted else question.held_by(citation.passage) for citation in answer.citations]
     return Mark(
         answerable=True,
         answered=True,
