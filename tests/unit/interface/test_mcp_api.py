@@ -145,7 +145,10 @@ async def test_there_are_no_sessions_and_no_other_methods(service: Service) -> N
         async with service.session.request(method, service.url + "/mcp", headers=headers) as response:
             assert (response.status, response.headers["Allow"]) == (405, "POST")
     async with service.session.post(service.url + "/mcp", data=b"{", headers=headers) as response:
-        assert response.status in (400, 415)
+        assert (response.status, "application/json" in await response.text()) == (400, True)
+    told = headers | {"Content-Type": "application/json"}
+    async with service.session.post(service.url + "/mcp", data=b"{", headers=told) as response:
+        assert (response.status, (await response.json())["jsonrpc"]) == (400, "2.0")
 
 
 async def test_a_client_that_leaves_ends_the_tool(service: Service) -> None:

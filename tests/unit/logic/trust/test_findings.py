@@ -74,8 +74,8 @@ def test_what_may_be_a_part_of_more_is_no_wrong_sum(text: str) -> None:
     ["1", "1 ", "1,", "1.", "1,111", "1+", "(", "(1+", "1)", "- ", "*", "x ", "1 x ", "= ", "1 = ", "1 plus ", "加"],
 )
 def test_no_text_takes_longer_than_its_length(unit: str) -> None:
-    text = unit * (100_000 // len(unit))
-    assert slips(text) == slips(f"{text}= ?") == slips(f"{text}a") == []
+    for times, end in ((1_000_000, "= ?"), (1000, ""), (1000, "a")):
+        assert slips(unit * (times // len(unit)) + end) == []
 
 
 @given(st.integers(-999, 999), st.integers(1, 999), st.sampled_from("+-*"), st.integers(-3, 3))
