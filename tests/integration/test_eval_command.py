@@ -59,7 +59,7 @@ def test_items_are_asked_counted_and_not_asked_again(tmp_path: Path) -> None:
     words = ("eval", "run", "bfcl", "--data", str(data), "--model", "scripted", "--categories", "simple_python")
     done = pagoda(tmp_path / "home", *words, "--mode", "unconstrained", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout[done.stdout.rindex('{\n  "run"') :])
+    told = json.loads(done.stdout.splitlines()[-1])
     assert told["all"] == {"items": 2, "valid": 2, "names": 2, "right": 1, "called": 2}
     answers = tmp_path / "home" / "runs" / told["run"] / "artifacts" / "answers.jsonl"
     assert sorted(json.loads(line)["id"] for line in answers.read_text().splitlines()) == ["s1", "s2"]
@@ -94,7 +94,7 @@ def test_injections_are_run_and_told(tmp_path: Path) -> None:
     words = ("eval", "run", "injections", "--model", "scripted", "--limit", "2", "--strategies", "functions")
     done = pagoda(tmp_path / "home", *words, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout[done.stdout.rindex('{\n  "run"') :])["strategies"]["functions"]
+    told = json.loads(done.stdout.splitlines()[-1])["strategies"]["functions"]
     assert [told["all"][word] for word in ("items", "read", "obeyed", "answered", "ran")] == [2, 2, 1, 1, 0]
     assert (told["languages"]["en"]["obeyed"], told["languages"]["zh"]["obeyed"]) == (1, 0)
     assert pagoda(tmp_path / "home", *words[:-1], "dance").returncode == 2

@@ -117,11 +117,11 @@ def _has_content(path: Path) -> bool:
 
 def _conclude(run: Run, *, as_json: bool) -> int:
     """Say how it came out; 1 when lines failed, so that a script notices."""
-    import json
+    from pagoda.cli.runs import tell_result
 
     result = run.result
     if as_json:
-        sys.stdout.write(json.dumps({"type": "result", "run": run.id, **result}) + "\n")
+        tell_result(run)
     completed, failed = result["completed"], result["failed"]
     sys.stderr.write(f"{completed} answered, in {run.config['output']}\n")
     if failed:

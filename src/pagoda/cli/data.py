@@ -138,7 +138,7 @@ def run_augment(args: argparse.Namespace) -> int:
 
 def _augmented(args: argparse.Namespace, data: DataSet, plan: Plan) -> int:
     from pagoda.application.augmenting import KIND, plan_augmentation
-    from pagoda.cli.runs import carry_out
+    from pagoda.cli.runs import carry_out, tell_result
 
     asked = {
         "form": args.form,
@@ -148,7 +148,12 @@ def _augmented(args: argparse.Namespace, data: DataSet, plan: Plan) -> int:
         "dropped": str(Path(args.dropped).absolute()) if args.dropped else None,
     }
     run = carry_out(settings_from(args), KIND, plan_augmentation(data, asked, plan), seed=args.seed, as_json=args.json)
-    return _tell_added(run.result, as_json=args.json) if run.status == "done" and run.result else 1
+    if run.status != "done":
+        return 1
+    if args.json:
+        tell_result(run)
+        return 0
+    return _tell_added(run.result, as_json=False)
 
 
 def _tell_added(figures: Mapping[str, Any], *, as_json: bool) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pagoda.cli.context import add_json_flag, add_settings_flag, print_json, settings_from
+from pagoda.cli.context import add_json_flag, add_settings_flag, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pagoda.core.runs import Run
 
 _MODES = ("required", "auto", "unconstrained")
-_STRATEGIES = ("functions", "react")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,7 +51,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     multihop.add_argument("--data", required=True, metavar="FILE", help="the file with questions and passages")
     for parser in (injections, multihop):
-        parser.add_argument("--strategies", default=",".join(_STRATEGIES), metavar="A,B", help="how it acts (both)")
+        parser.add_argument("--strategies", default="", metavar="A,B", help="how it acts: functions, react (both)")
         parser.add_argument("--turns", type=int, default=4, metavar="N", help="turns of the model at most (4)")
         parser.add_argument("--limit", type=int, default=0, metavar="N", help="items, evenly spread (all)")
         parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="length of a turn (256)")
@@ -118,17 +117,21 @@ def run_multihop(args: argparse.Namespace) -> int:
     """``pagoda eval run multihop``."""
     from pathlib import Path
 
-    run = _carried_out(args, "multihop", {"data": str(Path(args.data).absolute()), **_acting(args)})
+    from pagoda.logic.evaluation.dataset import digest_of
+
+    data = str(Path(args.data).absolute())
+    run = _carried_out(args, "multihop", {"data": data, "digest": digest_of(data), **_acting(args)})
     return 1 if run.status != "done" else _told(run, _multihop_rows, as_json=args.json)
 
 
 def _acting(args: argparse.Namespace) -> dict[str, Any]:
     """The config that evaluations of agents share. Raises ``InvalidRequest``."""
     from pagoda.core.errors import InvalidRequest
+    from pagoda.logic.agents.plan import STRATEGIES
 
-    strategies = list(dict.fromkeys(name for name in args.strategies.split(",") if name))
-    if not strategies or not set(strategies) <= set(_STRATEGIES):
-        raise InvalidRequest(f"--strategies {args.strategies}: choose among {', '.join(_STRATEGIES)}.")
+    strategies = list(dict.fromkeys(name for name in args.strategies.split(",") if name)) or list(STRATEGIES)
+    if not set(strategies) <= set(STRATEGIES):
+        raise InvalidRequest(f"--strategies {args.strategies}: choose among {', '.join(STRATEGIES)}.")
     if args.turns < 1:
         raise InvalidRequest("--turns must be above 0.")
     return {"strategies": strategies, "turns": args.turns}
@@ -153,8 +156,10 @@ def _carried_out(args: argparse.Namespace, task: str, more: dict[str, Any]) -> R
 
 def _told(run: Run, rows: Callable[[Any], list[tuple[str, ...]]], *, as_json: bool) -> int:
     """Show what came of a run: ``rows`` makes a table of it, its heads first."""
+    from pagoda.cli.runs import tell_result
+
     if as_json:
-        print_json({"run": run.id, **run.result})
+        tell_result(run)
         return 0
     from rich.console import Console
     from rich.table import Table

@@ -35,7 +35,7 @@ def register(commands: Any) -> None:
 def run_export(args: argparse.Namespace) -> int:
     """Export; status 1 where the parity gate refuses."""
     from pagoda.application.exporting import KIND, plan_export, plan_json
-    from pagoda.cli.runs import carry_out
+    from pagoda.cli.runs import carry_out, tell_result
     from pagoda.core.runs.files import read_json
     from pagoda.model.catalog.opening import open_shelf
 
@@ -46,11 +46,7 @@ def run_export(args: argparse.Namespace) -> int:
     if run.status != "done":
         return 1
     if args.json:
-        import json
-
-        sys.stdout.write(
-            json.dumps({"type": "result", "run": run.id, **(run.result or {}), **read_json(report)}) + "\n"
-        )
+        tell_result(run, **read_json(report))
         return 0
     result = run.result or {}
     sys.stdout.write(f"{result['model']} answers as the trainer does ({result['checks']} checks, {report}).\n")

@@ -67,7 +67,7 @@ def run_compare(args: argparse.Namespace) -> int:
 
     from pagoda.application.comparing import KIND, PAGE, REPORT, check_plan, plan_json
     from pagoda.application.registry import run_kinds
-    from pagoda.cli.runs import follow
+    from pagoda.cli.runs import follow, tell_result
     from pagoda.core.errors import InvalidRequest
     from pagoda.core.runs import RunRegistry, Runs
 
@@ -88,7 +88,7 @@ def run_compare(args: argparse.Namespace) -> int:
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     page = copied(folder / PAGE, args.report)
     if args.json:
-        sys.stdout.write(json.dumps({"type": "result", "run": run.id, "page": page, **report}) + "\n")
+        tell_result(run, page=page, **report)
         return 0
     _show(report)
     sys.stderr.write(f"The whole report is in {page}.\n")

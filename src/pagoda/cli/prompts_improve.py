@@ -43,7 +43,7 @@ def run_improve(args: argparse.Namespace) -> int:
     from pagoda.application.comparing import check_plan, plan_json
     from pagoda.application.improving import BEST, KIND, PAGE, REPORT
     from pagoda.application.registry import run_kinds
-    from pagoda.cli.runs import follow
+    from pagoda.cli.runs import follow, tell_result
     from pagoda.core.errors import InvalidRequest
     from pagoda.core.runs import RunRegistry, Runs
 
@@ -75,7 +75,7 @@ def run_improve(args: argparse.Namespace) -> int:
     page = copied(folder / PAGE, args.report)
     kept = copied(folder / BEST, args.out) if report["kept"] else None
     if args.json:
-        sys.stdout.write(json.dumps({"type": "result", "run": run.id, "page": page, "prompt": kept, **report}) + "\n")
+        tell_result(run, page=page, prompt=kept, **report)
     else:
         _show(report, page, kept)
     return 0 if report["kept"] else 1

@@ -36,7 +36,7 @@ def register(commands: Any) -> None:
 def run_quantize(args: argparse.Namespace) -> int:
     """Quantise and report; status 1 where a form is no result."""
     from pagoda.application.quantizing import KIND, PLOT, REPORT, plan_json, plan_quantisation
-    from pagoda.cli.runs import carry_out
+    from pagoda.cli.runs import carry_out, tell_result
     from pagoda.core.errors import InvalidRequest
     from pagoda.core.runs.files import read_json
     from pagoda.model.catalog.opening import open_shelf
@@ -52,9 +52,7 @@ def run_quantize(args: argparse.Namespace) -> int:
     folder = settings.runs_directory / run.id / "artifacts"
     report = read_json(folder / REPORT)
     if args.json:
-        import json
-
-        sys.stdout.write(json.dumps({"type": "result", "run": run.id, **report}) + "\n")
+        tell_result(run, **report)
     else:
         _show(report)
         picture = folder / PLOT

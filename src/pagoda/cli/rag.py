@@ -278,9 +278,7 @@ def run_ask(args: argparse.Namespace) -> int:
     status = 0 if answer.outcome == "answered" else 1
     scored = score_sourced(args, answer) if args.trust and status == 0 else None
     if scored is not None:
-        status = 0 if scored.outcome.sure else 1
-    if scored is not None:
-        answer = scored.answer_of(answer)
+        status, answer = 0 if scored.outcome.sure else 1, scored.answer_of(answer)
     if args.json:
         print_json(answer.to_json() | ({} if scored is None else {"trust": scored.to_json()}))
         return status

@@ -145,6 +145,14 @@ def carry_out(settings: Settings, kind: str, config: dict[str, Any], *, seed: in
     return runs.get(run.id)
 
 
+def tell_result(run: Run, **more: Any) -> None:
+    """What came of a run, beside ``more`` of it, as the last of its lines of JSON."""
+    import json
+
+    told = {"type": "result", "run": run.id, **(run.result or {}), **more}
+    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+
 def _show_comparison(comparison: Comparison, *, as_json: bool) -> int:
     if as_json:
         print_json(comparison.to_json())

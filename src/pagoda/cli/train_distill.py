@@ -22,7 +22,7 @@ def add_distill(add: AddCommand) -> None:
 def run_distill(args: argparse.Namespace) -> int:
     """Distil; the student is a checkpoint in the run's folder."""
     from pagoda.application.distilling import KIND, plan_distillation
-    from pagoda.cli.runs import carry_out
+    from pagoda.cli.runs import carry_out, tell_result
     from pagoda.model.catalog.opening import open_shelf
     from pagoda.model.training.distillation import read_recipe
 
@@ -34,9 +34,7 @@ def run_distill(args: argparse.Namespace) -> int:
     if run.status != "done":
         return 1
     if args.json:
-        import json
-
-        sys.stdout.write(json.dumps({"type": "result", "run": run.id, **result}) + "\n")
+        tell_result(run)
     else:
         sys.stdout.write(
             f"The student is in {result['saved']} ({result['supervision']['rows']} rows, loss {result['loss']:.4f}).\n"

@@ -55,10 +55,8 @@ def _complete_part(arguments: str) -> dict[str, Any]:
     """The arguments of a call; of one that was cut off those before the cut, as Anthropic's client reads a stream."""
     try:
         given = from_json(arguments or "{}", allow_partial=True)
-    except (
-        ValueError
-    ):  # the door lets broken JSON through only where the answer was cut, and the stop reason tells that
-        return {}
+    except ValueError:
+        return {}  # the door lets broken JSON through only where the answer was cut, which the stop reason tells
     return given if isinstance(given, dict) else {}
 
 

@@ -286,11 +286,11 @@ class Answerer:
             fits = await _most(len(answers) - begin, lambda number: shown(answers[begin : begin + number]))
             return answers[begin : begin + max(fits, 1)]
 
-        while len(await group(0)) < len(answers):
+        while len(first := await group(0)) < len(answers):
             rounded: list[str] = []
             begin = 0
             while begin < len(answers):
-                some = await group(begin)
+                some = await group(begin) if begin else first
                 begin += len(some)
                 if len(some) > 1:
                     text, _, _ = check_citations((await ask(await shown(some), self._inference(), call)).text, count)
