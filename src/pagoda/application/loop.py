@@ -21,7 +21,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def collect_less() -> None:
-    """Leave out of every later collection what start-up has made, and collect less often. To be called once, by a service.
+    """Leave what start-up has made out of every later collection, and collect less often. For a service, once.
 
     Python's own thresholds are for scripts: at a thousand requests a second it looks through all that is imported
     several times a second, which costs a request a third of its time, and stops every stream for as long.
