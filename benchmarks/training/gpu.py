@@ -32,6 +32,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback
 from pagoda.core.settings import Settings
 from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
 from pagoda.model.training.adapting import choose_hardware, four_bits
+from pagoda.model.training.compiling import compile_layers
 from pagoda.model.training.desk import FolderDesk, Group
 from pagoda.model.training.encoding import Example
 from pagoda.model.training.packing import Packed
@@ -45,7 +46,7 @@ from tests.trainable_models import byte_tokenizer
 SHAPES = {
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32},
-    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8},
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6, "num_attention_heads": 8},
 }
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -171,6 +172,8 @@ def ours(args: argparse.Namespace, folder: str) -> Trainer:
         group=GROUP,
     )
     options["args"].save_strategy = "no"
+    if args.breaks:
+        compile_layers(options["model"], whole=False)
     return SupervisedTrainer(**options)
 
 
@@ -299,6 +302,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=1, help="rows packed into a sequence of ours")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--compile", action="store_true", help="of ours")
+    parser.add_argument("--breaks", action="store_true", help="compiled layers need not be one graph each")
     parser.add_argument("--liger", action="store_true", help="of ours: Liger's kernels of norm, rotation, activation")
     parser.add_argument("--shard", action="store_true", help="of ours, under torchrun: FSDP2")
     parser.add_argument("--kernel", choices=KERNELS, help="of attention; otherwise torch chooses")
