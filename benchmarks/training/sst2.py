@@ -55,12 +55,14 @@ def _main(method: str, steps: int, batch: int, held: int) -> None:
         )  # fmt: skip
         outcome = train(recipe, FolderDesk(folder / "out", 1, home_settings(), writes=True))
         figures = {name: outcome[name] for name in ("before", "after", "seconds", "steps", "device", "precision")}
-        print(json.dumps({**figures, "served": _served(str(outcome["saved"]), f"sst2-{method}", rows)}))
+        print(json.dumps({**figures, "served": _served(str(outcome["saved"]), f"sst2-{method}-{os.getpid()}", rows)}))
 
 
 def _served(saved: str, name: str, rows: Path) -> float:
     """Share of the held rows that the exported and served model answers exactly."""
-    command = [sys.executable, "-m", "pagoda", "export", saved, "--base", BASE, "--name", name]
+    command = [sys.executable, "-m", "pagoda", "export", saved, "--name", name]
+    if saved.endswith("adapter"):
+        command += ["--base", BASE]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return asyncio.run(_exact(name, [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]))
 
