@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from pagoda.core.errors import Conflict, NotFound
@@ -18,6 +17,7 @@ from pagoda.core.runs.record import now
 from pagoda.core.storage.agent_records import AgentRecord, AgentStepRecord
 from pagoda.core.storage.records import RunRecord
 from pagoda.core.storage.store import Store, mapped
+from pagoda.core.storage.upsert import insertion_for
 from pagoda.core.types import new_id
 from pagoda.logic.agents.plan import AgentPlan, Limits, Step
 
@@ -263,7 +263,7 @@ class Journal:
 @cache
 def _upsert(dialect: str) -> Any:
     """Insert rows of steps, or replace those that are there; to build the statement costs as much as to execute it."""
-    statement = (postgresql if dialect == "postgresql" else sqlite).insert(AgentStepRecord.__table__)
+    statement = insertion_for(dialect, AgentStepRecord.__table__)
     changed = {name: statement.excluded[name] for name in _CHANGING}
     return statement.on_conflict_do_update(index_elements=["run_id", "place"], set_=changed)
 

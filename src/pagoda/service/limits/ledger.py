@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from pagoda.core.errors import Conflict, NotFound
 from pagoda.core.storage.records import HolderRecord, LeaseRecord, UsageDayRecord, UsageRecord
-from pagoda.core.storage.store import Store
+from pagoda.core.storage.store import Store, mapped
 from pagoda.core.storage.upsert import insertion
 from pagoda.service.limits.account import NOTHING, Account, Amount
 from pagoda.service.limits.entries import Batch, HolderGone, Row, Taken, Wish
@@ -36,6 +36,8 @@ from pagoda.service.limits.statements import (
     open_budget,
 )
 
+T = TypeVar("T")
+
 DIED = "died"
 """Status of a row that charges what a dead service held."""
 
@@ -51,29 +53,29 @@ class Ledger:
     async def register(self, now: float) -> None:
         """Enter this process; whoever was at its place before is dead."""
 
-        async def change(session: AsyncSession) -> None:
+        def change(session: Session) -> None:
             there = select(HolderRecord.id).where(HolderRecord.place == self._place, HolderRecord.id != self.holder)
-            for dead in list(await session.scalars(there)):
-                await _bury(session, dead, now)
-            await _enter(session, self.holder, self._place, now, 0)
+            for dead in list(session.scalars(there)):
+                _bury(session, dead, now)
+            _enter(session, self.holder, self._place, now, 0)
 
         await self._write(change)
 
     async def leave(self) -> None:
         """Remove this process, which holds nothing any more."""
 
-        async def change(session: AsyncSession) -> None:
-            held = await session.scalar(select(func.count()).where(LeaseRecord.holder == self.holder))
+        def change(session: Session) -> None:
+            held = session.scalar(select(func.count()).where(LeaseRecord.holder == self.holder))
             if not held:
-                await session.execute(delete(HolderRecord).where(HolderRecord.id == self.holder))
+                session.execute(delete(HolderRecord).where(HolderRecord.id == self.holder))
 
         await self._write(change)
 
     async def beat(self, now: float) -> None:
         """Say that this process lives. Raises ``HolderGone``."""
 
-        async def change(session: AsyncSession) -> None:
-            await mark_alive(session, self.holder, _time(now), await _batch_of(session, self.holder))
+        def change(session: Session) -> None:
+            mark_alive(session, self.holder, _time(now), _batch_of(session, self.holder))
 
         await self._write(change)
 
@@ -89,35 +91,34 @@ class Ledger:
         Raises ``HolderGone``.
         """
 
-        async def change(session: AsyncSession) -> Taken:
-            await _batch_of(session, self.holder)
-            spent, leased = await _budget(session, account.id, period)
+        def change(session: Session) -> Taken:
+            _batch_of(session, self.holder)
+            spent, leased = _budget(session, account.id, period)
             limits, gone = account.limits, spent + leased
             tokens = _slice(limits.budget_tokens, gone.tokens, _tokens(wish))
             money = _slice(limits.budget_money, gone.money, _money(wish))
             granted = NOTHING if tokens is None or money is None else Amount(tokens, money)
-            await change_leases(session, self.holder, [(account, period, granted)])
-            await change_budgets(session, [(account.id, period, NOTHING, granted)])
+            change_leases(session, self.holder, [(account, period, granted)])
+            change_budgets(session, [(account.id, period, NOTHING, granted)])
             return Taken(granted, spent, leased + granted)
 
-        taken: Taken = await self._write(change)
-        return taken
+        return await self._write(change)
 
     async def write(self, batch: Batch, now: float) -> None:
         """Write a batch, unless it was written already. Raises ``HolderGone``."""
 
-        async def change(session: AsyncSession) -> None:
-            if await _batch_of(session, self.holder) >= batch.number:
+        def change(session: Session) -> None:
+            if _batch_of(session, self.holder) >= batch.number:
                 return  # the answer of the first attempt was lost
-            await mark_alive(session, self.holder, _time(now), batch.number)
+            mark_alive(session, self.holder, _time(now), batch.number)
             changes = sorted(batch.changes, key=lambda each: (each.account.id, each.period))  # no deadlocks
             for each in changes:  # before the rows, which a new budget would count as older usage
-                await _budget(session, each.account.id, each.period)
-            await _add_rows(session, [_values(row) for row in batch.rows])
+                _budget(session, each.account.id, each.period)
+            _add_rows(session, [_values(row) for row in batch.rows])
             less = [(each, NOTHING - each.returned) for each in changes]
-            await change_budgets(session, [(each.account.id, each.period, each.spent, back) for each, back in less])
-            await change_leases(session, self.holder, [(each.account, each.period, back) for each, back in less])
-            await forget_emptied(session, self.holder)
+            change_budgets(session, [(each.account.id, each.period, each.spent, back) for each, back in less])
+            change_leases(session, self.holder, [(each.account, each.period, back) for each, back in less])
+            forget_emptied(session, self.holder)
 
         await self._write(change)
 
@@ -128,12 +129,12 @@ class Ledger:
             late = list(await session.scalars(select(HolderRecord.id).where(HolderRecord.seen < edge)))
         late = [each for each in late if each != self.holder]
 
-        async def change(session: AsyncSession) -> list[str]:
+        def change(session: Session) -> list[str]:
             dead = []
             for holder in late:
                 still = select(HolderRecord).where(HolderRecord.id == holder, HolderRecord.seen < edge)
-                if await session.scalar(still.with_for_update()) is not None:
-                    await _bury(session, holder, now)
+                if session.scalar(still.with_for_update()) is not None:
+                    _bury(session, holder, now)
                     dead.append(holder)
             return dead
 
@@ -143,29 +144,29 @@ class Ledger:
         """Take back what was charged for this process as dead, and lease it what it really holds."""
         holding = list(held)
 
-        async def change(session: AsyncSession) -> None:
-            await _enter(session, self.holder, self._place, now, number)
+        def change(session: Session) -> None:
+            _enter(session, self.holder, self._place, now, number)
             charged = select(UsageRecord).where(UsageRecord.holder == self.holder, UsageRecord.estimated)
-            for row in list(await session.scalars(charged)):
-                await _recharge(session, row, NOTHING)
-                await session.delete(row)
+            for row in list(session.scalars(charged)):
+                _recharge(session, row, NOTHING)
+                session.delete(row)
             for account, period, amount in holding:
-                await _budget(session, account.id, period)
-                await change_budgets(session, [(account.id, period, NOTHING, amount)])
-                await change_leases(session, self.holder, [(account, period, amount)])
+                _budget(session, account.id, period)
+                change_budgets(session, [(account.id, period, NOTHING, amount)])
+                change_leases(session, self.holder, [(account, period, amount)])
 
         await self._write(change)
 
     async def correct(self, usage_id: int, tokens: int, money: int) -> None:
         """Put what was really used in the place of an estimate. Raises ``NotFound``, ``Conflict``."""
 
-        async def change(session: AsyncSession) -> None:
-            row = await session.get(UsageRecord, usage_id, with_for_update=True)
+        def change(session: Session) -> None:
+            row = session.get(UsageRecord, usage_id, with_for_update=True)
             if row is None:
                 raise NotFound(f"There is no usage {usage_id}.", param="id")
             if not row.estimated:
                 raise Conflict(f"Usage {usage_id} was counted, not estimated; it needs no correction.", param="id")
-            await _recharge(session, row, Amount(tokens, money))
+            _recharge(session, row, Amount(tokens, money))
             row.prompt_tokens, row.cached_tokens, row.completion_tokens = tokens, 0, 0
             row.money, row.estimated = money, False
 
@@ -174,10 +175,10 @@ class Ledger:
     async def standing(self, account: str, period: str) -> tuple[Amount, Amount]:
         """What is spent and what is leased of a budget."""
         async with (await self._records()).read() as session:
-            return await budget_at(session, account, period) or (NOTHING, NOTHING)
+            return await session.run_sync(budget_at, account, period) or (NOTHING, NOTHING)
 
-    async def _write(self, change: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
-        return await (await self._records()).write(change)
+    async def _write(self, change: Callable[[Session], T]) -> T:
+        return await (await self._records()).apply(mapped(change))
 
 
 def _tokens(wish: Wish) -> tuple[int, int, int]:
@@ -201,23 +202,23 @@ def _time(now: float) -> datetime:
     return datetime.fromtimestamp(now, UTC)
 
 
-async def _batch_of(session: AsyncSession, holder: str) -> int:
-    number = await batch_of(session, holder)
+def _batch_of(session: Session, holder: str) -> int:
+    number = batch_of(session, holder)
     if number is None:
         raise HolderGone
     return number
 
 
-async def _enter(session: AsyncSession, holder: str, place: str, now: float, number: int) -> None:
+def _enter(session: Session, holder: str, place: str, now: float, number: int) -> None:
     values = {"place": place, "seen": _time(now), "batch": number}
     statement = insertion(session, HolderRecord).values(id=holder, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+    session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
-async def _budget(session: AsyncSession, account: str, period: str) -> tuple[Amount, Amount]:
+def _budget(session: Session, account: str, period: str) -> tuple[Amount, Amount]:
     """What is spent and leased of a budget, its row locked; a new one begins with what was used in its period before
     there was a budget."""
-    if (found := await budget_at(session, account, period)) is not None:
+    if (found := budget_at(session, account, period)) is not None:
         return found
     kind, _, name = account.partition(":")
     column = UsageDayRecord.key_id if kind == "key" else UsageDayRecord.team
@@ -227,19 +228,19 @@ async def _budget(session: AsyncSession, account: str, period: str) -> tuple[Amo
     ).where(column == name)
     if period != "total":
         sums = sums.where(UsageDayRecord.day.startswith(period))
-    tokens, money = (await session.execute(sums)).one()
-    await open_budget(session, account, period, Amount(int(tokens), int(money)))
-    return await _budget(session, account, period)
+    tokens, money = session.execute(sums).one()
+    open_budget(session, account, period, Amount(int(tokens), int(money)))
+    return _budget(session, account, period)
 
 
-async def _bury(session: AsyncSession, holder: str, now: float) -> None:
+def _bury(session: Session, holder: str, now: float) -> None:
     """Charge all that a dead holder has, and forget it."""
-    await session.execute(delete(HolderRecord).where(HolderRecord.id == holder))
+    session.execute(delete(HolderRecord).where(HolderRecord.id == holder))
     leases = select(LeaseRecord).where(LeaseRecord.holder == holder).order_by(LeaseRecord.account, LeaseRecord.period)
     rows = []
-    for lease in list(await session.scalars(leases)):
+    for lease in list(session.scalars(leases)):
         held = Amount(lease.tokens, lease.money)
-        await change_budgets(session, [(lease.account, lease.period, held, NOTHING - held)])
+        change_budgets(session, [(lease.account, lease.period, held, NOTHING - held)])
         kind, _, name = lease.account.partition(":")
         row = Row(
             at=now,
@@ -257,11 +258,11 @@ async def _bury(session: AsyncSession, holder: str, now: float) -> None:
             requests=0,
         )
         rows.append(_values(row) | {"holder": holder, "account": lease.account, "period": lease.period})
-        await session.delete(lease)
-    await _add_rows(session, rows)
+        session.delete(lease)
+    _add_rows(session, rows)
 
 
-async def _recharge(session: AsyncSession, row: UsageRecord, used: Amount) -> None:
+def _recharge(session: Session, row: UsageRecord, used: Amount) -> None:
     """Take an estimate out of the sums and put in what was used."""
     more = used - Amount(row.prompt_tokens + row.completion_tokens, row.money)
     if row.account is not None and row.period is not None:
@@ -269,18 +270,18 @@ async def _recharge(session: AsyncSession, row: UsageRecord, used: Amount) -> No
     else:
         accounts = (f"key:{row.key_id}", f"team:{row.team}")
         places = [(account, period) for account in accounts for period in ("total", row.day[:7], row.day)]
-    await change_budgets(session, [(*place, more, NOTHING) for place in places])
+    change_budgets(session, [(*place, more, NOTHING) for place in places])
     if row.key_id:
         sums = (0, used.tokens - row.prompt_tokens, -row.cached_tokens, -row.completion_tokens, more.money)
         estimates = (-(row.prompt_tokens + row.completion_tokens), -row.money)
-        await add_days(session, [_day((row.day, row.key_id, row.team, row.model), sums, estimates)])
+        add_days(session, [_day((row.day, row.key_id, row.team, row.model), sums, estimates)])
 
 
-async def _add_rows(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+def _add_rows(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows of usage and add them to their days. A dead service's slice of a team's budget is no key's usage."""
     if not rows:
         return
-    await add_usage(session, rows)
+    add_usage(session, rows)
     days: dict[tuple[Any, ...], tuple[list[int], list[int]]] = {}
     for row in rows:
         if row["key_id"]:
@@ -291,7 +292,7 @@ async def _add_rows(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> No
             if row["estimated"]:
                 estimates[0] += row["prompt_tokens"] + row["completion_tokens"]
                 estimates[1] += row["money"]
-    await add_days(session, [_day(place, *days[place]) for place in sorted(days)])
+    add_days(session, [_day(place, *days[place]) for place in sorted(days)])
 
 
 def _day(place: Sequence[str], sums: Sequence[int], estimates: Sequence[int]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from pagoda.core.storage.records import BudgetRecord, HolderRecord, LeaseRecord, UsageDayRecord, UsageRecord
+from pagoda.core.storage.upsert import dialect_of, insertion_for
 from pagoda.service.limits.account import NOTHING, Account, Amount
 
 BUDGETS: Table = BudgetRecord.__table__  # type: ignore[assignment]
@@ -46,30 +46,30 @@ _ROWS = insert(USAGE)
 _EMPTIED = delete(LEASES).where(LEASES.c.holder == bindparam("of_holder"), LEASES.c.tokens == 0, LEASES.c.money == 0)
 
 
-async def batch_of(session: AsyncSession, holder: str) -> int | None:
+def batch_of(session: Session, holder: str) -> int | None:
     """Number of the last batch that a holder wrote, its row locked; ``None``: there is no such holder."""
-    number: int | None = await session.scalar(_HOLDER, {"id": holder})
+    number: int | None = session.scalar(_HOLDER, {"id": holder})
     return number
 
 
-async def mark_alive(session: AsyncSession, holder: str, seen: Any, batch: int) -> None:
+def mark_alive(session: Session, holder: str, seen: Any, batch: int) -> None:
     """Note that a holder lives, and what it wrote last."""
-    await session.execute(_ALIVE, {"holder": holder, "seen": seen, "batch": batch})
+    session.execute(_ALIVE, {"holder": holder, "seen": seen, "batch": batch})
 
 
-async def budget_at(session: AsyncSession, account: str, period: str) -> tuple[Amount, Amount] | None:
+def budget_at(session: Session, account: str, period: str) -> tuple[Amount, Amount] | None:
     """What is spent and what is leased of a budget, its row locked; ``None``: there is no such row."""
-    row = (await session.execute(_BUDGET, {"account": account, "period": period})).one_or_none()
+    row = session.execute(_BUDGET, {"account": account, "period": period}).one_or_none()
     return None if row is None else (Amount(row[0], row[1]), Amount(row[2], row[3]))
 
 
-async def open_budget(session: AsyncSession, account: str, period: str, spent: Amount) -> None:
+def open_budget(session: Session, account: str, period: str, spent: Amount) -> None:
     """Enter a budget of which so much is spent, unless another service has just done so."""
     values = dict(zip(_MONEY, (spent.tokens, spent.money, 0, 0), strict=True))
-    await session.execute(_opening(_dialect(session)), {"account": account, "period": period, **values})
+    session.execute(_opening(dialect_of(session)), {"account": account, "period": period, **values})
 
 
-async def change_budgets(session: AsyncSession, changes: Iterable[tuple[str, str, Amount, Amount]]) -> None:
+def change_budgets(session: Session, changes: Iterable[tuple[str, str, Amount, Amount]]) -> None:
     """Add to what is spent and to what is leased, by account and period."""
     rows = [
         {
@@ -84,10 +84,10 @@ async def change_budgets(session: AsyncSession, changes: Iterable[tuple[str, str
         if spent or leased
     ]
     if rows:
-        await session.execute(_CHANGE, rows)
+        session.execute(_CHANGE, rows)
 
 
-async def change_leases(session: AsyncSession, holder: str, changes: Iterable[tuple[Account, str, Amount]]) -> None:
+def change_leases(session: Session, holder: str, changes: Iterable[tuple[Account, str, Amount]]) -> None:
     """Add to what a holder has of budgets."""
     rows = [
         {
@@ -102,46 +102,38 @@ async def change_leases(session: AsyncSession, holder: str, changes: Iterable[tu
         if amount != NOTHING
     ]
     if rows:
-        await session.execute(_leasing(_dialect(session)), rows)
+        session.execute(_leasing(dialect_of(session)), rows)
 
 
-async def forget_emptied(session: AsyncSession, holder: str) -> None:
+def forget_emptied(session: Session, holder: str) -> None:
     """Remove the slices of which nothing is left."""
-    await session.execute(_EMPTIED, {"of_holder": holder})
+    session.execute(_EMPTIED, {"of_holder": holder})
 
 
-async def add_usage(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_usage(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows of usage."""
-    await session.execute(_ROWS, rows)
+    session.execute(_ROWS, rows)
 
 
-async def add_days(session: AsyncSession, days: Collection[Mapping[str, Any]]) -> None:
+def add_days(session: Session, days: Collection[Mapping[str, Any]]) -> None:
     """Add to the sums of days; each row has all of ``DAY``, ``SUMS`` and ``ESTIMATES``."""
     if days:
-        await session.execute(_summing(_dialect(session)), list(days))
-
-
-def _dialect(session: AsyncSession) -> str:
-    return session.get_bind().dialect.name
-
-
-def _insert(dialect: str, table: Table) -> Any:
-    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+        session.execute(_summing(dialect_of(session)), list(days))
 
 
 @cache
 def _opening(dialect: str) -> Any:
-    return _insert(dialect, BUDGETS).on_conflict_do_nothing()
+    return insertion_for(dialect, BUDGETS).on_conflict_do_nothing()
 
 
 @cache
 def _leasing(dialect: str) -> Any:
-    return _adding(_insert(dialect, LEASES), LEASES, ("holder", "account", "period"), ("tokens", "money"))
+    return _adding(insertion_for(dialect, LEASES), LEASES, ("holder", "account", "period"), ("tokens", "money"))
 
 
 @cache
 def _summing(dialect: str) -> Any:
-    return _adding(_insert(dialect, DAYS), DAYS, DAY, (*SUMS, *ESTIMATES))
+    return _adding(insertion_for(dialect, DAYS), DAYS, DAY, (*SUMS, *ESTIMATES))
 
 
 def _adding(statement: Any, table: Table, place: tuple[str, ...], sums: tuple[str, ...]) -> Any:
