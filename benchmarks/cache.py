@@ -59,13 +59,14 @@ async def hit_latency(service: Service) -> dict[str, float]:
     """Milliseconds of hits inside the service: median and 99th percentile."""
     wanted = request("the one that hits")
     await through_service(service, wanted)
+    await asyncio.sleep(0.1)  # until the answer is kept: before that it comes from the flight, which decodes nothing
     taken = sorted([await through_service(service, wanted) * 1000 for _ in range(HITS)])
     return {"p50_ms": median(taken), "p99_ms": float(f"{taken[int(0.99 * HITS)]:.4g}")}
 
 
-async def rate(url: str, wish: str, count: int, at_once: int = AT_ONCE) -> float:
+async def rate(url: str, wish: str, count: int, at_once: int = AT_ONCE, *, stream: bool = False) -> float:
     """Requests a second over HTTP of clients at once; the service is another process."""
-    body = {"messages": [{"role": "user", "content": "over http"}], "temperature": 0}
+    body = {"messages": [{"role": "user", "content": "over http"}], "temperature": 0, "stream": stream}
     left = count
 
     async def client(session: aiohttp.ClientSession) -> None:
@@ -134,6 +135,27 @@ async def grown(service: Service) -> dict[str, float]:
     return {"after_4000_mb": round(steps[1], 1), f"after_{THROUGH}_mb": round(steps[-1], 1)}
 
 
+def server_of(url: str) -> psutil.Process:
+    """The child of this process that listens at an address."""
+    port = int(url.rpartition(":")[2])
+    for child in psutil.Process().children(recursive=True):
+        if any(each.laddr.port == port for each in child.net_connections("tcp") if each.status == psutil.CONN_LISTEN):
+            return child
+    raise RuntimeError(f"nothing here listens at {url}")
+
+
+async def hit_cost(url: str, *, stream: bool) -> float:
+    """Milliseconds of the service's processor time that a hit costs, its ledger included: what clients take of the
+    machine does not count."""
+    server, costs = server_of(url), []
+    for _ in range(ROUNDS):
+        before = server.cpu_times()
+        await rate(url, "", HITS, stream=stream)
+        after = server.cpu_times()
+        costs.append(1000 * (after.user + after.system - before.user - before.system) / HITS)
+    return median(costs)
+
+
 async def rates(environment: Mapping[str, str], *, uncached: bool = True) -> dict[str, float]:
     """Requests a second of hits, and of the same request computed each time, by one client and by many."""
     figures: dict[str, float] = {}
@@ -149,6 +171,8 @@ async def rates(environment: Mapping[str, str], *, uncached: bool = True) -> dic
             if uncached:
                 ratios = [hit / miss for hit, miss in zip(got["hit"], got["uncached"], strict=True)]
                 figures[f"hit_to_uncached_at_{at_once}"] = median(ratios)
+        for way in (False, True):
+            figures[f"hit_cpu_ms_{'streamed' if way else 'whole'}"] = await hit_cost(url, stream=way)
     return figures
 
 

@@ -143,7 +143,12 @@ class Store:
                 async with self._turn:
                     taken = [self._plain.popleft() for _ in range(min(len(self._plain), _MOST_TOGETHER))]
                     wanted = [each for each in taken if not each[1].cancelled()]
-                    outcomes = await writer.perform([change for change, _ in wanted])
+                    try:
+                        outcomes = await writer.perform([change for change, _ in wanted])
+                    except BaseException:  # the loop is about to end, or the thread is gone
+                        for _, done in wanted:
+                            done.cancel()
+                        raise
                 for (_, done), outcome in zip(wanted, outcomes, strict=True):
                     if done.cancelled():
                         continue

@@ -28,6 +28,7 @@ SILENT_ROOM = {
     "parallel": "how many at once; a slot's context is its own",
     "gpu_memory": "how much fits, not what comes of it",
     "spin": "how idle threads wait",
+    "vllm_sleep": "where a model is that nobody uses",
     "silence_seconds": "when an engine counts as failed",
 }
 """Fields of ``Room`` that do not change answers; all others are part of the key."""

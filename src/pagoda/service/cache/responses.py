@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 from pagoda.core.errors import ModelTimeout
 from pagoda.core.settings import Cache
 from pagoda.core.types import CacheUse, Call, Embeddings, Finish, Started, Usage
 from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.engines.contract import Room
-from pagoda.service.cache.entry import Entry, Item, UnusableEntry, decode_entry, encode_entry
+from pagoda.service.cache.decoded import Decoded
+from pagoda.service.cache.entry import Entry, Item, UnusableEntry, encode_entry
 from pagoda.service.cache.flight import Flight
 from pagoda.service.cache.key import Request, cache_key
 from pagoda.service.cache.policy import Use, use_of
@@ -49,6 +51,7 @@ class ResponseCache:
         self._telemetry = telemetry
         self._semantic = semantic
         self._flights: dict[bytes, tuple[Key, Flight[Item]]] = {}
+        self._decoded = Decoded()
 
     def stream(
         self, model: ModelEntry, request: Request, call: Call, produce: Callable[[bool], AsyncIterator[Item]]
@@ -76,8 +79,8 @@ class ResponseCache:
             entry = await self._usable(key, found, use) if use.read else None
             if entry is not None:
                 self._count(key.model, "hit")
-                for item in entry.items:
-                    yield _marked(item, "hit")
+                for item in _replayed(entry):
+                    yield item
                 return
             if use.only:
                 raise _not_cached(key.model)
@@ -85,8 +88,8 @@ class ResponseCache:
                 question = await self._semantic.question(key.tenant, request, lambda blank: keys(blank).digest)
                 if question is not None and (entry := await self._similar(key, question, use)) is not None:
                     self._count(key.model, "hit")
-                    for item in entry.items:
-                        yield _marked(item, "hit", SIMILAR)
+                    for item in _replayed(entry, SIMILAR):
+                        yield item
                     return
             flown = self._flights.get(key.digest) if use.read else None  # one may have begun meanwhile
         result: CacheUse = "hit"
@@ -109,6 +112,7 @@ class ResponseCache:
         for digest, (key, _) in list(self._flights.items()):
             if scope.covers(key.tenant, key.model):
                 del self._flights[digest]
+        self._decoded.forget()
         return await self._store.purge(scope)
 
     async def state(self) -> StoreState:
@@ -137,7 +141,7 @@ class ResponseCache:
         if found.value is None:
             return None
         try:
-            entry = decode_entry(key.digest, found.value)
+            entry = self._decoded.entry(key.digest, found.value)
         except UnusableEntry as flaw:
             self._telemetry.cache_ignored.labels(flaw.reason).inc()
             await self._store.drop(key)
@@ -186,6 +190,14 @@ def _stood_in(key: Key, items: Sequence[Item]) -> bool:
     """Whether another model answered in place of the one that was asked."""
     first = items[0]
     return isinstance(first, Started) and first.model != key.model
+
+
+def _replayed(entry: Entry, *warnings: str) -> Iterator[Item]:
+    """A kept answer; what says that it is one stands in its first item."""
+    items = iter(entry.items)
+    for item in islice(items, 1):
+        yield _marked(item, "hit", *warnings)
+    yield from items
 
 
 def _marked(item: Item, result: CacheUse, *warnings: str) -> Item:
