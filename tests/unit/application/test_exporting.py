@@ -40,6 +40,13 @@ def export(settings: Settings, source: Path, **options: Any) -> Run:
     return execute(run.id, registry, settings)
 
 
+def kinds_in(path: Path) -> set[str]:
+    """Of the tensors in a file of safetensors."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"}
+
+
 def report_of(settings: Settings, run: Run) -> dict[str, Any]:
     path = settings.runs_directory / run.id / "artifacts" / exporting.REPORT
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -182,10 +189,19 @@ def test_a_space_that_llama_cpp_puts_elsewhere_is_found_by_the_gate(settings: Se
     assert "tokens of the prompt differ" in run.error
 
 
-def test_safetensors_are_served_by_transformers_with_the_same_answers(settings: Settings, tmp_path: Path) -> None:
-    run = export(settings, save_checkpoint(tmp_path / "base"), to="safetensors")
+@pytest.mark.parametrize("half", [False, True])
+def test_safetensors_are_served_by_transformers_with_the_same_answers(
+    half: bool, settings: Settings, tmp_path: Path
+) -> None:
+    """In the precision of their base, unless another is asked for."""
+    base = save_checkpoint(tmp_path / "base")
+    if half:
+        make_model("llama").bfloat16().save_pretrained(base)
+    run = export(settings, base, to="safetensors", form=None)
 
     assert run.status == "done", run.error
+    assert run.result is not None
+    assert kinds_in(Path(str(run.result["path"])) / "model.safetensors") == ({"BF16"} if half else {"F32"})
     assert open_shelf(settings).catalog.resolve("tiny").engine == "transformers"
 
 
@@ -246,6 +262,8 @@ def test_what_cannot_be_exported_is_refused_by_name(settings: Settings, tmp_path
     plan = {"base": None, "name": "tiny", "to": "gguf"}
     with pytest.raises(InvalidRequest, match="no GGUF form 'Q9'"):
         exporting.plan_export(shelf, str(tmp_path), form="Q9", **plan)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="written as F32, F16, BF16, not as Q8_0"):
+        exporting.plan_export(shelf, str(tmp_path), **(plan | {"to": "safetensors"}), form="Q8_0")  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="--base goes with an adapter"):
         exporting.plan_export(shelf, str(tmp_path), **(plan | {"base": "x"}), form="F16")  # type: ignore[arg-type]
     with pytest.raises(Conflict, match="already a model smollm2-135m-instruct"):
