@@ -49,6 +49,40 @@ def make_tokenizer(*, template: bool = True, vocabulary: int = 320) -> Any:
     return tokenizer
 
 
+def sentencepiece_tokenizer(space: str, *, template: str | None = None) -> Any:
+    """A BPE with byte fallback as SentencePiece makes it: pieces of our words, each of any two pieces that give it.
+
+    ``space``: ``prepend`` (a normaliser puts one before each text), ``never``, or a scheme of ``Metaspace``.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>"]
+    words = ["▁" + word for word in _WORDS.split()] + ["▁▁", "▁▁▁▁"]
+    made = list(dict.fromkeys(word[:end] for word in words for end in range(2, len(word) + 1)))
+    letters = sorted({letter for piece in made for letter in piece})
+    every = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *made, *letters]
+    vocabulary = {piece: id for id, piece in enumerate(every)}
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in made
+        for cut in range(1, len(piece))
+        if piece[:cut] in vocabulary and piece[cut:] in vocabulary
+    ]
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    spaces = normalizers.Replace(" ", "▁")
+    if space in ("prepend", "never"):
+        raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces] if space == "prepend" else [spaces])
+    else:
+        raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=space, split=False)
+    shown = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    raw.decoder = decoders.Sequence(shown if space == "never" else [*shown, decoders.Strip(" ", 1, 0)])
+    raw.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
 def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0, **options: Any) -> Any:
     """A random causal model of two layers whose logits are far enough apart to have clear favourites."""
     import torch
@@ -69,6 +103,8 @@ def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0
         }
         if family == "qwen3":
             sizes["head_dim"] = 32
+        if family == "mistral":
+            options = {"sliding_window": None, **options}
     config = AutoConfig.for_model(
         family, vocab_size=rows, tie_word_embeddings=tied, initializer_range=0.3, **sizes, **ends, **options
     )

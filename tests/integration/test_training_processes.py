@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pagoda.core.runs.metrics import read_metrics
 from pagoda.core.settings import Settings
+from pagoda.model.training.checkpoints import MARK
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import read_recipe
 from pagoda.model.training.work import train as run
@@ -20,9 +24,8 @@ from tests.trainable_models import save_tiny, write_jsonl
 STEPS = 6
 
 
-def torchrun(folder: Path, processes: int, *changes: str) -> list[float]:
-    """The losses of a training with so many processes."""
-    out = folder / f"out{processes}{''.join(changes)}"
+def torchrun(folder: Path, out: Path, processes: int, *changes: str) -> list[float]:
+    """The losses of a training with so many processes, which goes on with what is in ``out``."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d"]
     ours = ["-m", "pagoda.model.training.distributed", "--config", str(folder / "recipe.yaml"), "--out", str(out)]
     command = [sys.executable, *launcher, "--rdzv-endpoint", "127.0.0.1:0", *ours]
@@ -57,14 +60,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "recipe.yaml").write_text(
         f"model: {place / 'model'}\ndata: {{train: {place / 'rows.jsonl'}}}\nmethod: full\nmax_length: 64\n"
         f"steps: {STEPS}\nlearning_rate: 5e-3\nthreads: 1\ngroup_by_length: false\ndevice: cpu\n"
+        "save_every: 3\n"
     )
     return place
 
 
-@pytest.mark.timeout(600)  # four processes import torch, on two cores
+@pytest.mark.timeout(600)  # six processes import torch, on two cores
 def test_two_processes_train_as_one_with_the_batch_of_both(folder: Path) -> None:
     alone = FolderDesk(folder / "alone", 0, Settings(home=folder), writes=True)
     run(read_recipe(folder / "recipe.yaml", ["batch_size=4"]), alone)
     one = losses(folder / "alone")
-    assert torchrun(folder, 2, "batch_size=2") == pytest.approx(one, rel=1e-3)
-    assert torchrun(folder, 2, "batch_size=2", "shard=true") == pytest.approx(one, rel=1e-3), "FSDP2"
+    assert torchrun(folder, folder / "both", 2, "batch_size=2") == pytest.approx(one, rel=1e-3)
+    sharded = folder / "sharded"
+    assert torchrun(folder, sharded, 2, "batch_size=2", "shard=true") == pytest.approx(one, rel=1e-3), "FSDP2"
+    # As a kill leaves it: the newest checkpoint half written, nothing handed out. Whoever goes on has the same curve.
+    whole = load_file(sharded / "artifacts" / "model" / "model.safetensors")
+    (sharded / "checkpoints" / f"checkpoint-{STEPS}" / MARK).unlink()
+    shutil.rmtree(sharded / "artifacts")
+    assert torchrun(folder, sharded, 2, "batch_size=2", "shard=true") == pytest.approx(one, rel=1e-3), "resumed"
+    assert [p.step for p in read_metrics(sharded / "metrics.jsonl") if p.attempt == 2] == list(range(4, STEPS + 1))
+    for name, tensor in load_file(sharded / "artifacts" / "model" / "model.safetensors").items():
+        torch.testing.assert_close(tensor, whole[name])

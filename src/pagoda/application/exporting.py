@@ -28,9 +28,8 @@ from pagoda.model.catalog.inspection import complete_entry
 from pagoda.model.catalog.opening import Shelf, open_shelf
 from pagoda.model.catalog.reference import check_id
 from pagoda.model.export.gguf_file import write_gguf
-from pagoda.model.export.merging import Trained, base_named_by, is_adapter, load_trained, save_merged
+from pagoda.model.export.merging import FLOATS, Trained, base_named_by, form_of, is_adapter, load_trained, save_merged
 from pagoda.model.export.parity import (
-    TOLERANCES,
     Finding,
     Probe,
     Reading,
@@ -61,13 +60,21 @@ class Plan:
     form: str = "F16"
 
 
-def plan_export(shelf: Shelf, source: str, base: str | None, name: str | None, to: Target, form: str) -> Plan:
+def plan_export(
+    shelf: Shelf, source: str, base: str | None, name: str | None, to: Target, form: str | None = None
+) -> Plan:
     """The plan for what a person named: a folder of a checkpoint or an adapter, or a model of the catalog.
 
+    Without a ``form`` GGUF is F16, and safetensors have their base's precision.
     Raises ``InvalidRequest``, ``NotFound`` or ``Conflict`` for what can be seen before anything is loaded.
     """
-    form = find_form(form).name
+    if form is not None:
+        form = find_form(form).name
+        if to == "safetensors" and form not in FLOATS:
+            raise InvalidRequest(f"Safetensors are written as {', '.join(FLOATS)}, not as {form}.", param="form")
     folder, adapter = located(shelf, source, base)
+    if form is None:
+        form = "F16" if to == "gguf" else form_of(folder)
     chosen = check_id(name or f"{(adapter or folder).name}-export")
     if any(chosen in (entry.id, *entry.aliases) for entry in shelf.catalog.entries()):
         raise Conflict(f"There is already a model {chosen}; choose another with --name, or remove it.", param="name")
@@ -108,7 +115,7 @@ class _Work:
         report = {
             "passed": not failed,
             "checks": len(self._findings),
-            "form": plan.form if plan.to == "gguf" else "safetensors",
+            "form": plan.form if plan.to == "gguf" else f"safetensors {plan.form}",
             "untied": untied,
             "findings": [finding.to_json() for finding in self._findings],
         }
@@ -132,10 +139,11 @@ class _Work:
         context.progress("merging", 0, None)
         with stored(f"The checkpoint of {plan.name}", context.artifacts):
             shutil.rmtree(self._merged, ignore_errors=True)
-            untied = save_merged(trained, self._merged)
+            form = plan.form if plan.to == "safetensors" else "F32"  # GGUF is rounded once, when it is written
+            untied = save_merged(trained, self._merged, FLOATS[form])
         merged = load_trained(self._merged, None)
         readings = read_torch(replace(merged, stops=trained.stops), probes, trainer)
-        self._findings += compare("merged", readings, trainer, TOLERANCES["merged"])
+        self._findings += compare("merged", readings, trainer, tolerance_of("merged" if form == "F32" else form))
         return replace(trained, model=None), trainer, probes, untied
 
     def _write(self, trained: Trained, file: Path) -> None:
@@ -147,7 +155,7 @@ class _Work:
         self, trained: Trained, probes: Sequence[Probe], trainer: Mapping[str, Reading], path: Path
     ) -> None:
         self._context.progress("asking the served model", 0, None)
-        allowed = tolerance_of(self._plan.form if self._plan.to == "gguf" else "F32")
+        allowed = tolerance_of(self._plan.form)
         entry = entry_at(path, self._plan.name)
         async with trial_service(self._context, entry) as platform:
             door = platform.inference

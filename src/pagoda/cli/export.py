@@ -25,7 +25,9 @@ def register(commands: Any) -> None:
     parser.add_argument("--name", help="its name in the catalog (default: the folder's name and -export)")
     parser.add_argument("--to", choices=("gguf", "safetensors"), default="gguf", help="what is written (default: gguf)")
     parser.add_argument(
-        "--form", default="F16", metavar="TYPE", help="GGUF form: F32, F16, BF16, Q8_0, ... (default: F16)"
+        "--form",
+        metavar="TYPE",
+        help="F32, F16, BF16, and of GGUF Q8_0, ... (default: F16, for safetensors that of the base)",
     )
     add_json_flag(parser)
     add_settings_flag(parser)

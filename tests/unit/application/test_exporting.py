@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+import torch
 
 from pagoda.application import exporting
 from pagoda.application.registry import run_kinds
@@ -20,9 +21,9 @@ from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.export import reading
 from pagoda.model.export.gguf_file import write_gguf
-from pagoda.model.export.parity import read_probes
+from pagoda.model.export.parity import Probe, read_probes
 from tests.conftest import settings_in
-from tests.tiny_models import make_model, make_tokenizer, save_adapter, save_checkpoint
+from tests.tiny_models import make_model, make_tokenizer, save_adapter, save_checkpoint, sentencepiece_tokenizer
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -39,13 +40,20 @@ def export(settings: Settings, source: Path, **options: Any) -> Run:
     return execute(run.id, registry, settings)
 
 
+def kinds_in(path: Path) -> set[str]:
+    """Of the tensors in a file of safetensors."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"}
+
+
 def report_of(settings: Settings, run: Run) -> dict[str, Any]:
     path = settings.runs_directory / run.id / "artifacts" / exporting.REPORT
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gpt2"])
 def test_a_family_is_served_with_the_trainers_answers(family: str, settings: Settings, tmp_path: Path) -> None:
     run = export(settings, save_checkpoint(tmp_path / "base", family))
 
@@ -128,10 +136,72 @@ def test_an_adapter_on_one_end_of_a_tied_model_leaves_the_other_alone(
     }
 
 
-def test_safetensors_are_served_by_transformers_with_the_same_answers(settings: Settings, tmp_path: Path) -> None:
-    run = export(settings, save_checkpoint(tmp_path / "base"), to="safetensors")
+TEXTS = ["The quick brown fox, 42!", "你好，世界。今天天气很好。", "a 🙂🏽 é ▁x\n\n  then", "\tone  more "]
+SPACED = [" the lamp", "   red", "x<s> red"]
+TURNS = "{% for message in messages %}<s>{{ message['role'] }}\n{{ message['content'] }}</s>{% endfor %}"
+
+
+def export_of_sentencepiece(
+    settings: Settings, folder: Path, space: str, texts: Sequence[str], template: str | None
+) -> Run:
+    tokenizer = sentencepiece_tokenizer(space, template=template)
+    model = make_model("llama", rows=len(tokenizer))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:259] *= 0.01  # engines show no parts of characters: not to be liked
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    probes = [Probe(id=text, messages=({"role": "user", "content": text},), answer=" red, 你好🙂.") for text in texts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "read_probes", lambda: probes)
+        patch.setattr(reading, "GREEDY_TOKENS", 4)
+        return export(settings, folder)
+
+
+@pytest.mark.parametrize(
+    ("space", "texts", "template", "added"),
+    [
+        ("prepend", TEXTS + SPACED, None, True),
+        ("never", TEXTS + SPACED, None, False),
+        ("always", TEXTS, None, True),
+        ("first", TEXTS, TURNS, False),
+    ],
+    ids=["prepend", "never", "always", "first"],
+)
+def test_a_tokenizer_of_sentencepiece_is_served_with_the_same_tokens(
+    space: str, texts: list[str], template: str | None, added: bool, settings: Settings, tmp_path: Path
+) -> None:
+    """The gate compares the tokens of each text: leading spaces, Chinese, emoji, and what only bytes can say."""
+    run = export_of_sentencepiece(settings, tmp_path / "base", space, texts, template)
+
+    assert run.status == "done", (run.error, report_of(settings, run))
+    assert run.result is not None
+    reader = gguf.GGUFReader(str(run.result["path"]))
+    told = [reader.get_field(f"tokenizer.ggml.{name}") for name in ("model", "add_space_prefix")]
+    assert [field.contents() for field in told if field is not None] == ["llama", added]
+
+
+def test_a_space_that_llama_cpp_puts_elsewhere_is_found_by_the_gate(settings: Settings, tmp_path: Path) -> None:
+    """Metaspace puts none before a text that begins with one; llama.cpp, as SentencePiece, does."""
+    run = export_of_sentencepiece(settings, tmp_path / "base", "always", SPACED[:1], None)
+
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "tokens of the prompt differ" in run.error
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_safetensors_are_served_by_transformers_with_the_same_answers(
+    half: bool, settings: Settings, tmp_path: Path
+) -> None:
+    """In the precision of their base, unless another is asked for."""
+    base = save_checkpoint(tmp_path / "base")
+    if half:
+        make_model("llama").bfloat16().save_pretrained(base)
+    run = export(settings, base, to="safetensors", form=None)
 
     assert run.status == "done", run.error
+    assert run.result is not None
+    assert kinds_in(Path(str(run.result["path"])) / "model.safetensors") == ({"BF16"} if half else {"F32"})
     assert open_shelf(settings).catalog.resolve("tiny").engine == "transformers"
 
 
@@ -192,6 +262,8 @@ def test_what_cannot_be_exported_is_refused_by_name(settings: Settings, tmp_path
     plan = {"base": None, "name": "tiny", "to": "gguf"}
     with pytest.raises(InvalidRequest, match="no GGUF form 'Q9'"):
         exporting.plan_export(shelf, str(tmp_path), form="Q9", **plan)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="written as F32, F16, BF16, not as Q8_0"):
+        exporting.plan_export(shelf, str(tmp_path), **(plan | {"to": "safetensors"}), form="Q8_0")  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="--base goes with an adapter"):
         exporting.plan_export(shelf, str(tmp_path), **(plan | {"base": "x"}), form="F16")  # type: ignore[arg-type]
     with pytest.raises(Conflict, match="already a model smollm2-135m-instruct"):
@@ -199,9 +271,10 @@ def test_what_cannot_be_exported_is_refused_by_name(settings: Settings, tmp_path
 
     checkpoint = save_checkpoint(tmp_path / "base")
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    (checkpoint / "config.json").write_text(json.dumps(config | {"mlp_bias": True}), encoding="utf-8")
-    run = export(settings, checkpoint)
-    assert run.status == "failed"
+    for more in ({"mlp_bias": True}, {"model_type": "mistral", "sliding_window": 64}):
+        (checkpoint / "config.json").write_text(json.dumps(config | more), encoding="utf-8")
+        run = export(settings, checkpoint)
+        assert run.status == "failed"
 
 
 @pytest.mark.real_model

@@ -189,6 +189,7 @@ def _gpt2_shape(writer: gguf.GGUFWriter, config: Config) -> None:
 
 FAMILIES = {
     "llama": Family(name="llama", parts=_LLAMA_PARTS, shape=_llama_shape, rotates=True),
+    "mistral": Family(name="llama", parts=_LLAMA_PARTS, shape=_llama_shape, rotates=True),
     "qwen2": Family(name="qwen2", parts=_LLAMA_PARTS, shape=_llama_shape),
     "qwen3": Family(name="qwen3", parts=_LLAMA_PARTS, shape=_llama_shape),
     "gpt2": Family(name="gpt2", parts=_GPT2_PARTS, shape=_gpt2_shape, transposed=True),
@@ -207,6 +208,10 @@ def family_of(config: Config) -> Family:
     for key, unsupported in (("mlp_bias", True), ("use_sliding_window", True)):
         if config.get(key) is unsupported:
             raise InvalidRequest(f"GGUF is not written for a {kind} model with {key}; `--to safetensors` works.")
+    if kind == "mistral" and config.get("sliding_window"):
+        raise InvalidRequest(
+            "GGUF's llama has no sliding window, and this mistral model has; `--to safetensors` works."
+        )
     if kind != "gpt2" and config.get("hidden_act", "silu") != "silu":
         raise InvalidRequest(f"llama.cpp's {kind} computes with silu, and this model with {config['hidden_act']}.")
     return FAMILIES[kind]

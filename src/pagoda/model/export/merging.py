@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ from pagoda.model.catalog.entry import ADAPTER_FILES
 
 _ENDS = ("lm_head", "embed_tokens", "wte")
 """Modules that a tied model holds one matrix for."""
+
+FLOATS: Mapping[str, str] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Forms that a checkpoint of safetensors has, in torch's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,14 @@ def load_trained(base: Path, adapter: Path | None) -> Trained:
     return Trained(model, tokenizer, _stops(model, tokenizer), adapter is not None)
 
 
-def save_merged(trained: Trained, folder: Path) -> bool:
-    """Merge the adapter into the model and save it as a checkpoint; gives whether tied embeddings were untied.
+def save_merged(trained: Trained, folder: Path, dtype: str) -> bool:
+    """Merge the adapter into the model, in single precision, and save it as a checkpoint with weights of torch's
+    ``dtype``; gives whether tied embeddings were untied.
 
     After this ``trained.model`` computes with merged weights and is the trainer's no longer. Raises ``OSError`` with
     the number of a full disk.
     """
+    import torch
     from safetensors import SafetensorError  # noqa: PLC0415  (transformers brings it along)
 
     model, untied = trained.model, False
@@ -71,6 +76,8 @@ def save_merged(trained: Trained, folder: Path) -> bool:
         with _handled_ties():
             model = model.merge_and_unload()
     model.generation_config.eos_token_id = list(trained.stops)
+    if dtype != "float32":
+        model = model.to(getattr(torch, dtype))
     try:
         model.save_pretrained(folder)
     except SafetensorError as error:  # it tells a full disk in words alone
@@ -78,6 +85,16 @@ def save_merged(trained: Trained, folder: Path) -> bool:
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(folder)) from error
     trained.tokenizer.save_pretrained(folder)
     return untied
+
+
+def form_of(folder: Path) -> str:
+    """The form that a checkpoint says it has; F32 where it says none of ``FLOATS``."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / 'config.json'} cannot be read ({error}).", code="broken_file") from error
+    said = config.get("dtype") or config.get("torch_dtype")
+    return next((form for form, dtype in FLOATS.items() if dtype == said), "F32")
 
 
 def is_adapter(folder: Path) -> bool:

@@ -1,7 +1,7 @@
-"""A tokenizer as GGUF states it, read from a checkpoint's ``tokenizer.json``. Byte-level BPE only.
+"""A tokenizer as GGUF states it, read from a checkpoint's ``tokenizer.json``: byte-level BPE, or SentencePiece's.
 
-llama.cpp has its own splitting before BPE, named in ``tokenizer.ggml.pre``. The name is found here from what the
-tokenizer says of itself; a splitting that llama.cpp has no name for is refused rather than served with other tokens.
+llama.cpp has its own splitting before byte-level BPE, named in ``tokenizer.ggml.pre``. The name is found here from
+what the tokenizer says of itself; a splitting that llama.cpp has no name for is refused, not served with other tokens.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import gguf
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.model.catalog.recipes.safetensors import broken
+from pagoda.model.export.sentencepiece import adds_space, is_byte, scores_of
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -28,28 +29,33 @@ _PATTERNS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
     """What GGUF says of a tokenizer; ids by role are ``bos``, ``eos``, ``unk``, ``pad`` and, of further stops, ``eot``
-    and ``eom``."""
+    and ``eom``. ``scores`` are SentencePiece's, which has no ``merges``."""
 
     pre: str
     tokens: tuple[str, ...]
     types: tuple[int, ...]
-    merges: tuple[str, ...]
+    merges: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    adds_space: bool = False
     special: Mapping[str, int]
     add_bos: bool
     template: str
 
     def write(self, writer: gguf.GGUFWriter) -> None:
         """Add the tokenizer to a GGUF file's header."""
-        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_model("llama" if self.scores else "gpt2")
         writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(list(self.tokens))
         writer.add_token_types(list(self.types))
-        writer.add_token_merges(list(self.merges))
+        if self.scores:
+            writer.add_token_scores(list(self.scores))
+        else:
+            writer.add_token_merges(list(self.merges))
         for role, token in self.special.items():
             getattr(writer, f"add_{role}_token_id")(token)
         writer.add_add_bos_token(self.add_bos)
         writer.add_add_eos_token(False)
-        writer.add_add_space_prefix(False)
+        writer.add_add_space_prefix(self.adds_space)
         if self.template:
             writer.add_chat_template(self.template)
 
@@ -64,7 +70,7 @@ def read_vocabulary(folder: Path, tokenizer: Any, stops: Sequence[int], rows: in
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         model, pieces = data["model"], dict(data["model"]["vocab"])
-        merges = [item if isinstance(item, str) else " ".join(item) for item in model["merges"]]
+        pairs = [_pair(each) for each in model["merges"]]
     except FileNotFoundError:
         raise InvalidRequest(
             f"{folder} has no tokenizer.json, and GGUF is written from no other form of tokenizer; save the tokenizer "
@@ -72,21 +78,40 @@ def read_vocabulary(folder: Path, tokenizer: Any, stops: Sequence[int], rows: in
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise broken(path, f"it is no BPE tokenizer that can be read ({error})") from error
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
+    if model.get("type") != "BPE":
         raise InvalidRequest(
-            f"{path} is {model.get('type')}{' with byte fallback' if model.get('byte_fallback') else ''}, and GGUF is "
-            "written for byte-level BPE only. `pagoda export --to safetensors` works."
+            f"{path} is {model.get('type')}, and GGUF is written for BPE only. `pagoda export --to safetensors` works."
         )
     tokens, types = _tokens(path, pieces, data.get("added_tokens") or [], rows)
+    common: dict[str, Any] = {
+        "tokens": tuple(tokens),
+        "special": _roles(tokenizer, stops),
+        "add_bos": adds_bos(tokenizer),
+        "template": str(tokenizer.chat_template or ""),
+    }
+    if not model.get("byte_fallback"):
+        return Vocabulary(pre=_pre(path, data), types=tuple(types), merges=tuple(map(" ".join, pairs)), **common)
+    scores = scores_of(path, model, pairs)
     return Vocabulary(
-        pre=_pre(path, data),
-        tokens=tuple(tokens),
-        types=tuple(types),
-        merges=tuple(merges),
-        special=_roles(tokenizer, stops),
-        add_bos=adds_bos(tokenizer),
-        template=str(tokenizer.chat_template or ""),
+        pre="default",
+        types=tuple(_kind(tokenizer, id, token, types[id]) for id, token in enumerate(tokens)),
+        scores=tuple(scores.get(token, 0.0) for token in tokens),
+        adds_space=adds_space(path, data, chats=bool(tokenizer.chat_template)),
+        **common,
     )
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    """A merge's two halves, which older files have as one text."""
+    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return left, right
+
+
+def _kind(tokenizer: Any, id: int, token: str, kind: int) -> int:
+    """SentencePiece tells bytes and the unknown piece apart from others."""
+    if is_byte(token):
+        return int(gguf.TokenType.BYTE)
+    return int(gguf.TokenType.UNKNOWN) if id == tokenizer.unk_token_id else kind
 
 
 def adds_bos(tokenizer: Any) -> bool:
