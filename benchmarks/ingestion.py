@@ -75,7 +75,7 @@ async def _round(
         (folder / f"{number:04}.txt").write_text(text, encoding="utf-8")
     splitter = plan.splitter()
     chunks = [text[span.start : span.end] for text in documents for span in splitter.split(text)]
-    form = ["passage: " + chunk for chunk in chunks] if plan.model == DEFAULT_MODEL else chunks
+    prefix = "passage: " if plan.model == DEFAULT_MODEL else ""
     short = texts(int(folder.name))
     collection = await retrieval.book.ensure("local", f"round{folder.name}", plan)
 
@@ -92,10 +92,10 @@ async def _round(
         return len(some)
 
     sides: dict[str, Callable[[], Any]] = {
-        "torch": lambda: torch(form),
+        "torch": lambda: torch([prefix + chunk for chunk in chunks]),
         "embed": lambda: embed(chunks),
         "ingest": ingest,
-        "short_torch": lambda: torch(short),
+        "short_torch": lambda: torch([prefix + text for text in short]),
         "short": lambda: embed(short),
     }
     found: dict[str, float] = {}

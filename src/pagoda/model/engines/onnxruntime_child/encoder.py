@@ -88,7 +88,9 @@ class Encoder:
         states = np.zeros((len(inputs), width, self._places.shape[1]), np.float32)
         for row, ids in enumerate(inputs):
             mask[row, : len(ids)] = 1
-            states[row, : len(ids)] = self._tokens.values(np.asarray(ids)) + self._places[: len(ids)]
+        # Boolean places go row by row, as the tokens of all texts do one after another.
+        states[mask == 1] = self._tokens.values(np.concatenate([np.asarray(ids, np.int64) for ids in inputs]))
+        states += self._places[:width]
         pooling = np.zeros(mask.shape, np.float32)
         if self._first:
             pooling[:, 0] = 1
