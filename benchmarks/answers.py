@@ -9,6 +9,7 @@ of staying away. Read from ``PAGODA_PUBLIC_DATA`` or ``../shared/data``.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
@@ -28,6 +29,7 @@ from pagoda.logic.trust.subject import Source
 
 QUESTIONS = int(os.environ.get("QUESTIONS", "100"))
 METHODS = os.environ.get("METHODS", "quote").split(",")
+AT_ONCE = 4
 Asked = tuple[str, str, list[str]]
 """Text, question, and the answers that will do."""
 
@@ -61,7 +63,7 @@ async def measure() -> dict[str, Any]:
             told, untold = quac()
             await take(platform, "quac", [text for text, _, _ in (*told, *untold)])
             for method in METHODS:
-                answers = [await ask(platform, "nq", question, method) for _, question, _ in asked]
+                answers = await ask_all(platform, "nq", asked, method)
                 figures[method] = {
                     "questions": len(asked),
                     **await quality(platform, asked, answers),
@@ -84,6 +86,16 @@ async def take(platform: Platform, name: str, texts: Sequence[str]) -> None:
 async def ask(platform: Platform, name: str, question: str, method: Any) -> SourcedAnswer:
     answerer = await platform.retrieval.answerer(platform.prompts, Call())
     return await answerer.answer(Question(text=question, collection=name, method=method), Call())
+
+
+async def ask_all(platform: Platform, name: str, asked: Sequence[Asked], method: Any) -> list[SourcedAnswer]:
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(question: str) -> SourcedAnswer:
+        async with turn:
+            return await ask(platform, name, question, method)
+
+    return list(await asyncio.gather(*(one(question) for _, question, _ in asked)))
 
 
 async def quality(platform: Platform, asked: Sequence[Asked], answers: Sequence[SourcedAnswer]) -> dict[str, Any]:
@@ -114,5 +126,5 @@ async def quality(platform: Platform, asked: Sequence[Asked], answers: Sequence[
 
 
 async def away(platform: Platform, asked: Sequence[Asked], method: str) -> float:
-    answers = [await ask(platform, "quac", question, method) for _, question, _ in asked]
+    answers = await ask_all(platform, "quac", asked, method)
     return round(sum(answer.outcome != "answered" for answer in answers) / len(asked), 3)

@@ -23,7 +23,7 @@ from typing import Any
 import aiohttp
 
 from pagoda.core.configuration import load_settings
-from pagoda.core.types import Call
+from pagoda.core.types import Call, new_id
 from pagoda.logic.agents.desk import Agents
 from pagoda.logic.agents.plan import AgentPlan, Limits
 from pagoda.model.catalog.entry import ModelEntry, RemoteAddress
@@ -70,8 +70,9 @@ async def floor(url: str) -> tuple[float, float]:
 
 
 def plan() -> AgentPlan:
+    """A task that nobody has set before: what has been asked once is answered from the cache, without the mock."""
     limits = Limits(turns=TURNS + 5, calls=TURNS + 5, tokens=10**9)
-    return AgentPlan(task="Count.", tools=("calculator",), model="mock", limits=limits)
+    return AgentPlan(task=f"Count. ({new_id('task')})", tools=("calculator",), model="mock", limits=limits)
 
 
 async def run(agents: Agents) -> tuple[float, float]:

@@ -3,11 +3,15 @@
 Every word is one token, so that lengths are exact. There is no end token, so that answers have their full length, and
 no special one at all, so that every token shows as text, whichever the random weights prefer. The file of weights has
 the right size and header, and holes where the numbers would be: whoever runs it makes random ones (vLLM's
-``--load-format dummy``).
+``--load-format dummy``). ``filled`` has a block of random numbers again and again instead, for those who read the file:
+a product of zeros takes less power, so a card computes it faster than one of weights.
+
+``python -m benchmarks.gpu.checkpoint FOLDER [--shape llama-8b] [--filled]``
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import struct
@@ -61,7 +65,7 @@ SHAPES = {
 }
 
 
-def make_checkpoint(folder: Path, shape: Shape) -> Path:
+def make_checkpoint(folder: Path, shape: Shape, *, filled: bool = False) -> Path:
     """Write the folder."""
     from transformers import LlamaConfig
 
@@ -83,7 +87,11 @@ def make_checkpoint(folder: Path, shape: Shape) -> Path:
     )
     config.save_pretrained(folder)
     _write_tokenizer(folder, shape)
-    _write_holes(folder / "model.safetensors", shape.tensors())
+    draft = folder / "weights.part"
+    _write_holes(draft, shape.tensors())
+    if filled:
+        _fill(draft)
+    draft.rename(folder / "model.safetensors")
     return folder
 
 
@@ -111,3 +119,31 @@ def _write_holes(path: Path, tensors: dict[str, tuple[int, ...]]) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         file.truncate(8 + len(text) + at)
+
+
+def _fill(path: Path) -> None:
+    """Random bfloat16, small as weights are, where the holes were."""
+    import torch
+
+    block = (torch.randn(2**25, generator=torch.Generator().manual_seed(0)) * 0.02).bfloat16().view(torch.uint8)
+    bits = block.numpy().tobytes()
+    with path.open("r+b") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        size = path.stat().st_size
+        file.seek(start)
+        for at in range(start, size, len(bits)):
+            file.write(bits[: size - at])
+
+
+def main() -> None:
+    """Write one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--shape", choices=SHAPES, default="llama-8b")
+    parser.add_argument("--filled", action="store_true")
+    args = parser.parse_args()
+    make_checkpoint(args.folder, SHAPES[args.shape], filled=args.filled)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class Ground:
     limit: float
     """Seconds a server may take to be ready."""
     stand_in: bool = False
+    models: tuple[str, ...] = (MODEL,)
+    """Entries of Pagoda on the one checkpoint; the first is loaded at its start."""
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Of Pagoda's environment, beside and above what follows from the rest."""
 
     def environment(self, home: Path) -> dict[str, str]:
         """Settings of Pagoda, by which the bare server's flags are made too."""
@@ -63,12 +67,12 @@ class Ground:
             "PAGODA_ENGINES_VLLM_ARGUMENTS": ",".join(self.arguments),
             "PAGODA_ENGINES_START_SECONDS": str(self.limit),
             "PAGODA_ADMISSION_QUEUE": str(2 * self.concurrency),
-            "PAGODA_MODELS_PRELOAD": MODEL,
+            "PAGODA_MODELS_PRELOAD": self.models[0],
         }
-        if not self.stand_in:
+        if not self.stand_in and "PAGODA_ENGINES_GPU_MEMORY" not in self.more:
             found["PAGODA_ENGINES_MEMORY"] = "64GiB"  # of this host, some of which hide most of theirs until it is used
             found["PAGODA_ENGINES_GPU_MEMORY"] = str(int(0.92 * (gpu_memory() or _torch_memory())))
-        return found
+        return {**found, **self.more}
 
     def settings(self, home: Path) -> Settings:
         """The same as values."""
@@ -105,20 +109,21 @@ def bare(ground: Ground, name: str) -> Iterator[str]:
 def pagoda(ground: Ground, name: str) -> Iterator[str]:
     """``pagoda serve`` with the model loaded; its address."""
     home = ground.work / f"{name}-home"
-    open_shelf(ground.settings(home)).catalog.add(_entry(ground), replace=True)
+    for model in ground.models:
+        open_shelf(ground.settings(home)).catalog.add(_entry(ground, model), replace=True)
     log = ground.work / f"{name}.log"
     with _process([sys.executable, "-m", "pagoda", "serve", "--port", "0"], ground.environment(home), log) as child:
         end = time.monotonic() + ground.limit
         _wait(child, lambda: _announced(log) is not None, ground.limit, name)
         url = _announced(log) or ""
-        _wait(child, lambda: _loaded(url, name), end - time.monotonic(), name)
+        _wait(child, lambda: _loaded(url, name, ground.models[0]), end - time.monotonic(), name)
         yield url
 
 
-def _entry(ground: Ground) -> ModelEntry:
+def _entry(ground: Ground, model: str = MODEL) -> ModelEntry:
     if ground.stand_in:
-        return ModelEntry(id=MODEL, task="chat", engine="fake", source=Scripted(script=_SCRIPT))
-    return ModelEntry(id=MODEL, task="chat", engine="vllm", source=LocalPath(path=str(ground.checkpoint)))
+        return ModelEntry(id=model, task="chat", engine="fake", source=Scripted(script=_SCRIPT))
+    return ModelEntry(id=model, task="chat", engine="vllm", source=LocalPath(path=str(ground.checkpoint)))
 
 
 def _announced(log: Path) -> str | None:
@@ -126,10 +131,10 @@ def _announced(log: Path) -> str | None:
     return found[1] if found else None
 
 
-def _loaded(url: str, name: str) -> bool:
+def _loaded(url: str, name: str, model: str) -> bool:
     answer = _get(url + "/api/v1/models")
     for row in (answer or {}).get("data", ()):
-        if row["id"] == MODEL:
+        if row["id"] == model:
             if row["state"] == "failed":
                 raise ServerFailed(f"{name}: {row['reason']}")
             return bool(row["state"] == "ready")

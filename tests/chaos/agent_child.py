@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Connection
 
 from pagoda.core.configuration import load_settings
 from pagoda.core.errors import PagodaError
@@ -86,20 +86,20 @@ def tools(order: Order) -> Toolshelf:
 
 def deadly(store: Store, order: Order) -> None:
     """Have this process die at its n-th write."""
-    write, count = store.write, 0
+    apply, count = store.apply, 0
 
-    async def counted(change: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
+    async def counted(change: Callable[[Connection], Any]) -> Any:
         nonlocal count
         count += 1
         if count == order.write and not order.after:
             os.kill(os.getpid(), signal.SIGKILL)
-        result = await write(change)
+        result = await apply(change)
         if count == order.write:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
     if order.write:
-        store.write = counted  # type: ignore[method-assign]
+        store.apply = counted  # type: ignore[method-assign]
 
 
 async def work(order: Order) -> None:

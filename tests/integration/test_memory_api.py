@@ -93,7 +93,7 @@ async def test_the_list_shows_states_memory_and_the_budget(settings: Settings) -
         assert (await service.post("/api/v1/models/one/load", {}))[0] == 200
         one = (await rows(service))["one"]
         assert (one["state"], one["loads"], one["in_flight"], one["pinned"]) == ("ready", 1, 0, False)
-        assert one["need"] == {"weights": 1000, "kv_cache": 0, "overhead": FAKE, "on_gpu": False}
+        assert one["need"] == {"weights": 1000, "kv_cache": 0, "overhead": FAKE, "on_gpu": False, "asleep": None}
         assert one["pid"] > 0
         supervisor = service.platform._supervisor
         assert supervisor is not None

@@ -18,7 +18,7 @@ from pagoda.core.setting_values import Secret
 from pagoda.core.settings import Settings, Storage
 from pagoda.core.storage.migration import VERSION_TABLE
 from pagoda.core.storage.records import Record, RunRecord
-from pagoda.core.storage.store import Store, open_store
+from pagoda.core.storage.store import Store, mapped, open_store
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Cluster
@@ -89,6 +89,16 @@ async def test_a_failed_write_leaves_nothing(settings: Settings) -> None:
         with pytest.raises(KeyError):
             await store.write(change)
         assert await names(store) == []
+
+
+async def test_a_plain_change_is_a_write_on_either(settings: Settings) -> None:
+    async with open_store(settings) as store:
+        await store.apply(mapped(lambda session: session.add(record("one"))))
+        with pytest.raises(Conflict, match="runs"):
+            await store.apply(mapped(lambda session: session.add_all([record("two"), record("one")])))
+        count = select(func.count()).select_from(RunRecord)
+        assert await store.apply(lambda connection: connection.execute(count).scalar()) == 1
+        assert await names(store) == ["one"]
 
 
 async def test_a_read_sees_one_moment_and_cannot_write(settings: Settings) -> None:

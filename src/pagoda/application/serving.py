@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from pagoda.application.drain import Drain
 from pagoda.application.lines import Lines
 from pagoda.application.logs import set_up_logs
-from pagoda.application.loop import loop_factory
+from pagoda.application.loop import collect_less, loop_factory
 from pagoda.application.platform import Platform
 from pagoda.application.workers import RELEASE, Seat, run_workers
 from pagoda.core.errors import ConfigError, Conflict
@@ -120,6 +120,7 @@ async def serve(
         asyncio.create_task(_leave_with_guests(platform, server) if embedded else _announce(server, said, seat)),
         asyncio.create_task(drain.carry_out()),
     )
+    collect_less()
     try:
         await server.serve(sockets=listeners)
     finally:

@@ -20,7 +20,7 @@ def _status(shelf: Shelf, entry: ModelEntry, engine: Mapping[str, Any] | None, p
     if entry.id in pulling:
         return ModelStatus(entry=entry, state="pulling", reason="", aliases=aliases)
     files = shelf.store.state(entry)
-    if files.state in ("absent", "broken") and (engine is None or engine["state"] != "ready"):
+    if files.state in ("absent", "broken") and (engine is None or engine["state"] not in ("ready", "asleep")):
         return ModelStatus(entry=entry, state=files.state, reason=files.reason, aliases=aliases)
     if engine is None:
         return ModelStatus(entry=entry, state="unloaded", reason="", aliases=aliases)

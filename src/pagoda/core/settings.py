@@ -102,6 +102,10 @@ class Engines:
         choices=("auto", "float32", "float16", "bfloat16"),
     )
     vllm_arguments: tuple[str, ...] = setting((), "Further arguments of vLLM's server, for example -O1.")
+    vllm_sleep: bool = setting(
+        False,
+        "Put an idle vLLM to sleep in the host's memory when another model needs its GPU memory, instead of ending it.",
+    )
     retry_seconds: float = setting(1.0, "First wait before a crashed engine is started again; doubles.", low=0.01)
     request_seconds: float = setting(
         600.0, "Longest silence of an engine in one request before it counts as failed, seconds.", low=1

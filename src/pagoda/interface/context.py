@@ -218,8 +218,9 @@ async def backstage(request: Request) -> Backstage:
 
 async def call_of(request: Request) -> Call:
     """Who asks and within which bounds. Raises ``InvalidRequest`` for headers that make no sense."""
+    headers = dict(reversed(request.scope["headers"]))  # each look at ``request.headers`` walks and decodes them all
     deadline = None
-    if given := request.headers.get("x-request-timeout"):
+    if given := headers.get(b"x-request-timeout"):
         try:
             seconds = float(given)
         except ValueError:
@@ -227,8 +228,8 @@ async def call_of(request: Request) -> Call:
         if not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
             raise InvalidRequest("X-Request-Timeout must be a number of seconds above 0.", param="X-Request-Timeout")
         deadline = time.time() + seconds
-    cache, max_age = cache_wish(request.headers.get("cache-control", ""))
-    key, priority = key_of(request), _priority_of(request)
+    cache, max_age = cache_wish(_spelled(headers, b"cache-control") or "")
+    key, priority = key_of(request), _priority_of(_spelled(headers, b"x-request-priority") or "normal")
     return Call(
         request_id=request.state.request_id,
         tenant=tenant_of(request),
@@ -238,12 +239,16 @@ async def call_of(request: Request) -> Call:
         route=request.scope["route"].path,
         cache=cache,
         cache_max_age=max_age,
-        unit=_unit_of(request),
+        unit=_unit_of(_spelled(headers, b"x-experiment-unit")),
     )
 
 
-def _unit_of(request: Request) -> str | None:
-    unit = request.headers.get("x-experiment-unit")
+def _spelled(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _unit_of(unit: str | None) -> str | None:
     if unit is not None and not 1 <= len(unit) <= _LONGEST_UNIT:
         raise InvalidRequest(
             f"X-Experiment-Unit must have 1 to {_LONGEST_UNIT} characters; leave it out to use the user or the key.",
@@ -268,8 +273,7 @@ def asked_model(stage: Backstage, request: Request, call: Call, name: str | None
     return asked if variant is None else stage.entry(variant, "chat", among)
 
 
-def _priority_of(request: Request) -> int:
-    given = request.headers.get("x-request-priority", "normal")
+def _priority_of(given: str) -> int:
     if given in PRIORITIES:
         return PRIORITIES[given]
     if given.isascii() and given.isdigit() and int(given) <= _LEAST_URGENT:
@@ -286,6 +290,8 @@ def cache_wish(header: str) -> tuple[CacheWish, float | None]:
     ``no-store`` wins over all; directives that are not ours are left alone, as HTTP has it. ``pagoda-cache`` is our
     own: answers drawn at random may be cached too. Raises ``InvalidRequest`` for an age that is no number.
     """
+    if not header:
+        return "default", None
     said: dict[str, str] = {}
     for part in header.split(","):
         name, _, value = part.partition("=")

@@ -105,8 +105,11 @@ class Limits:
             await too_large(scope, receive, send)
 
         announced = _header(scope, b"content-length")
-        if announced is not None and announced.isdigit() and int(announced) > limit:
-            await refuse()
+        if announced is not None and announced.isdigit() and _header(scope, b"transfer-encoding") is None:
+            if int(announced) > limit:
+                await refuse()
+            else:  # the server passes on no more than was announced
+                await self._app(scope, receive, send)
             return
         seen = 0
 

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
 
+_UNWATCHED_SECONDS = 0.25
+"""How long an answer may take before anybody looks whether its client is still there: looking costs a task."""
+
 
 @dataclass(frozen=True, slots=True)
 class Style:
@@ -59,14 +62,19 @@ def typed_frame(payload: Mapping[str, Any]) -> bytes:
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The work's result; it is cancelled as soon as the client goes away (then ``ClientGone`` is raised)."""
     task, gone = asyncio.current_task(), False
+    watcher: asyncio.Task[None] | None = None
 
     def leave(watcher: asyncio.Task[None]) -> None:
         nonlocal gone
         if task is not None and not watcher.cancelled():
             gone = task.cancel()
 
-    watcher = asyncio.create_task(_disconnected(request.receive))
-    watcher.add_done_callback(leave)
+    def watch() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(_disconnected(request.receive))
+        watcher.add_done_callback(leave)
+
+    begin = asyncio.get_running_loop().call_later(_UNWATCHED_SECONDS, watch)
     try:
         return await work
     except asyncio.CancelledError:
@@ -74,8 +82,10 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
             raise ClientGone from None
         raise
     finally:
-        watcher.remove_done_callback(leave)
-        watcher.cancel()
+        begin.cancel()
+        if watcher is not None:
+            watcher.remove_done_callback(leave)
+            watcher.cancel()
         if gone and task is not None:
             task.uncancel()
 

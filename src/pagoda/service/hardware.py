@@ -33,6 +33,7 @@ def room_of(settings: Engines) -> Room:
         dtype=settings.dtype,
         silence_seconds=settings.request_seconds,
         vllm_arguments=settings.vllm_arguments,
+        vllm_sleep=settings.vllm_sleep,
     )
 
 

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pagoda.core.errors import NotFound, PagodaError, Unavailable
 from pagoda.model.catalog.entry import ModelEntry, RemoteAddress
 from pagoda.model.engines import engine_kind
-from pagoda.model.engines.contract import Engine, Footprint, Memory, Room, fitted
+from pagoda.model.engines.contract import Engine, Footprint, Memory, Room, Sleeps, fitted
 from pagoda.service.hardware import process_memory
 from pagoda.service.process import EngineProcess
 
@@ -132,6 +132,26 @@ class ModelHost:
         self.used = Footprint()
         self._memory = None
         self.ends += 1
+
+    async def sleep(self) -> None:
+        """Have the engine leave its GPU memory. Raises ``PagodaError`` when it does not; its state is then unknown."""
+        await self._within_start("fell asleep", lambda engine: engine.sleep())
+
+    async def wake(self) -> None:
+        """Have the engine come back. Raises ``PagodaError`` when it does not; its state is then unknown."""
+        await self._within_start("woke", lambda engine: engine.wake())
+
+    async def _within_start(self, what: str, move: Callable[[Sleeps], Awaitable[None]]) -> None:
+        engine: object = self.engine
+        if not isinstance(engine, Sleeps):
+            raise Unavailable(f"The engine of {self.model.id} is gone, or has no sleep.")
+        began, seconds = time.monotonic(), self._ground.start_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await move(engine)
+        except TimeoutError:
+            raise Unavailable(f"The engine of {self.model.id} has not {what} within {seconds:g} s.") from None
+        logger.info("%s %s in %.1f s", self.model.id, what, time.monotonic() - began)
 
     async def measure(self) -> Footprint:
         """Look at what the process holds now."""

@@ -10,11 +10,13 @@ out the actions that come back. Memory is counted in bytes, per pool (host, GPU)
   one that has been ready for ``quantum`` seconds takes no new requests while another waits for its memory: it drains,
   leaves, and its own new requests wait in line. So two models that are both always busy take turns.
 - A failed load refuses those who waited, gives its memory back, and keeps no one from trying again.
+- A model that can sleep does so instead of leaving where its weights find room on the host, beside what the first in
+  line needs there. Asleep it is one of those that may leave, by the same rules; who wants it wakes it.
 
     unloaded ──► loading ──► ready ──► draining ──► unloaded
-                    │  ▲        │ crash
-                    ▼  └────────┘
-                  failed ──► loading
+                  │  ▲ ▲        │ crash    │          ▲
+                  ▼  └─┼────────┘          ▼          │
+                failed └──────────────── asleep ──────┘
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Literal, TypeAlias
 from pagoda.model.catalog.disk import spell_bytes
 from pagoda.model.engines.contract import Footprint, Memory
 
-State: TypeAlias = Literal["unloaded", "loading", "ready", "draining", "failed"]
+State: TypeAlias = Literal["unloaded", "loading", "ready", "draining", "asleep", "failed"]
 Ticket: TypeAlias = int
 """A request's place in line; smaller came first."""
 
@@ -49,6 +51,20 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleep:
+    """Have a model leave its GPU memory while its process stays; nobody uses it."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Bring a model that sleeps back to its GPU memory."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A request may use the model now, and counts as in flight until ``release``."""
 
@@ -66,7 +82,7 @@ class Refuse:
     too_large: bool = False
 
 
-Action: TypeAlias = Load | Unload | Grant | Refuse
+Action: TypeAlias = Load | Unload | Sleep | Wake | Grant | Refuse
 
 
 @dataclass(slots=True)
@@ -89,11 +105,24 @@ class Resident:
     """Idle time after which it leaves; ``None`` follows the general rule, 0 means never."""
     leaving: bool = False
     """An operator wants it gone; requests that come later bring it back."""
+    dozing: bool = False
+    """It drains to sleep and not to end."""
 
     @property
     def idle(self) -> bool:
-        """Ready, and nobody uses it or waits for it."""
-        return self.state == "ready" and not self.in_flight and not self.waiting
+        """Ready or asleep, and nobody uses it or waits for it."""
+        return self.state in ("ready", "asleep") and not self.in_flight and not self.waiting
+
+    @property
+    def entry(self) -> Footprint:
+        """What is set aside while it comes to be ready: until it is awake its weights are on the host too."""
+        asleep = self.need.asleep if self.state == "asleep" else None
+        return self.need.footprint.at_least(asleep or NOTHING)
+
+    @property
+    def freed(self) -> Footprint:
+        """What comes free when it has ended, or sleeps, as it is about to."""
+        return self.held - self.need.asleep if self.dozing and self.need.asleep else self.held
 
 
 class Residency:
@@ -160,6 +189,8 @@ class Residency:
     def loaded(self, model: str, now: float) -> list[Action]:
         """The engine is ready."""
         resident = self.resident(model)
+        if resident.need.asleep:  # its way back took more
+            resident.held = resident.need.footprint
         self._become(resident, "ready")
         resident.ready_since = resident.last_used = now
         return [*self._grant(resident), *self._settle(now)]
@@ -175,12 +206,28 @@ class Residency:
     def crashed(self, model: str, reason: str, now: float) -> list[Action]:
         """A ready engine ended unasked; it is started again, in its old room."""
         resident = self.resident(model)
-        if resident.leaving:
+        if resident.leaving or resident.state == "asleep":
             self._leave(resident, "unloaded", reason)
             return list(self._settle(now))
         resident.held = resident.need.footprint
         self._become(resident, "loading", reason)
         return [Load(model, again=True)]
+
+    def fell_asleep(self, model: str, now: float) -> list[Action]:
+        """The engine that ``Sleep`` named has left its GPU memory."""
+        resident = self.resident(model)
+        resident.held, resident.dozing = resident.need.asleep or NOTHING, False
+        self._become(resident, "asleep")
+        return list(self._settle(now))
+
+    def lost(self, model: str, reason: str, now: float) -> list[Action]:
+        """An engine that was to sleep or to wake did neither and is gone; one that is wanted is loaded."""
+        resident = self.resident(model)
+        if resident.dozing:
+            return self.gone(model, now)
+        resident.held = resident.need.footprint
+        self._become(resident, "loading", reason)
+        return [Load(model), *self._settle(now)]
 
     def gone(self, model: str, now: float) -> list[Action]:
         """The process that ``Unload`` named has ended."""
@@ -192,12 +239,14 @@ class Residency:
         resident = self.resident(model)
         if resident.state == "ready":
             resident.held = resident.need.footprint.at_least(used)
+        elif resident.state == "asleep" and resident.need.asleep:
+            resident.held = resident.need.asleep.at_least(used)
         return list(self._settle(now))
 
     def unload(self, model: str, now: float) -> list[Action]:
         """An operator wants the model gone: it leaves as soon as nobody uses it."""
         resident = self.resident(model)
-        if resident.state in ("loading", "ready"):
+        if resident.state in ("loading", "ready", "asleep") or resident.dozing:
             resident.leaving = True
         elif resident.state == "failed":
             self._become(resident, "unloaded")
@@ -217,7 +266,8 @@ class Residency:
         times = []
         head = self._head()
         for resident in self.residents.values():
-            if head is not None and resident.state == "ready" and not resident.pinned and resident.held != NOTHING:
+            stays = resident.pinned or resident.held == NOTHING or resident.state not in ("ready", "asleep")
+            if head is not None and not stays:
                 times.append(resident.ready_since + self._quantum)
             if (end := self._idle_end(resident)) is not None:
                 times.append(end)
@@ -235,21 +285,22 @@ class Residency:
                 head.waiting.clear()
                 yield from (Refuse(head.model, ticket, reason, too_large=True) for ticket in refused)
                 continue
-            if not (self.held + head.need.footprint).within(self.budget):
+            if not self._entered(head).within(self.budget):
                 break
-            head.held = head.need.footprint
+            asleep, head.held = head.state == "asleep", head.entry
             self._become(head, "loading")
-            yield Load(head.model)
-        closed = {resident.model for resident in self._victims(head, now)}
+            yield Wake(head.model) if asleep else Load(head.model)
+        closed = self._victims(head, now)
         self._calm = head is None and not closed
         for resident in self.residents.values():
-            if resident.state != "ready":
+            if resident.state not in ("ready", "asleep"):
                 continue
             if resident.leaving or resident.model in closed:
                 if not resident.in_flight:
-                    yield self._send_away(resident)
+                    yield self._send_away(resident, asleep=closed.get(resident.model, False))
                 continue
-            yield from self._grant(resident)
+            if resident.state == "ready":
+                yield from self._grant(resident)
             if (end := self._idle_end(resident)) is not None and now >= end:
                 yield self._send_away(resident)
 
@@ -260,24 +311,24 @@ class Residency:
         return [Grant(resident.model, ticket) for ticket in tickets]
 
     def _head(self) -> Resident | None:
-        """The first in line: the unloaded model that was first asked for."""
-        asked = (r for r in self.residents.values() if r.waiting and r.state in ("unloaded", "failed"))
+        """The first in line: the model out of its memory that was first asked for."""
+        states = ("unloaded", "failed", "asleep")
+        asked = (r for r in self.residents.values() if r.waiting and r.state in states and not r.leaving)
         return min(asked, key=lambda resident: next(iter(resident.waiting)), default=None)
 
-    def _victims(self, head: Resident | None, now: float) -> list[Resident]:
-        """The models that must leave for the first in line or for a budget that is passed: idle ones by last use, then
-        busy ones whose turn is over, longest ready first. As few as free enough."""
-        excess = self.held + (head.need.footprint if head is not None else NOTHING)
+    def _victims(self, head: Resident | None, now: float) -> dict[str, bool]:
+        """The models that must leave for the first in line or for a budget that is passed, and whether to sleep: idle
+        ones by last use, those asleep first for the host's memory and last for a GPU's, then busy ones whose turn is
+        over, longest ready first. As few as free enough, and as many of them asleep as find room for that."""
+        excess = self._entered(head) if head is not None else self.held
         for resident in self.residents.values():
-            if resident.state == "draining" or (resident.state in ("ready", "loading") and resident.leaving):
-                excess -= resident.held  # comes free without anyone's help
+            if resident.state == "draining" or (resident.state not in ("unloaded", "failed") and resident.leaving):
+                excess -= resident.freed  # comes free without anyone's help
         chosen: list[Resident] = []
-        movable = [
-            resident
-            for resident in self.residents.values()
-            if resident.state == "ready" and not resident.leaving and not resident.pinned and resident.held != NOTHING
-        ]
-        idle = sorted((r for r in movable if r.idle), key=lambda r: r.last_used)
+        held = [r for r in self.residents.values() if r.state in ("ready", "asleep") and r.held != NOTHING]
+        movable = [r for r in held if not (r is head or r.leaving or r.pinned)]
+        first = "asleep" if excess.host > self.budget.host else "ready"
+        idle = sorted((r for r in movable if r.idle), key=lambda r: (r.state != first, r.last_used))
         busy = sorted((r for r in movable if not r.idle), key=lambda r: r.ready_since)
         if head is not None:
             idle += [resident for resident in busy if now >= resident.ready_since + self._quantum]
@@ -287,7 +338,19 @@ class Residency:
             if excess.relieved_by(resident.held, self.budget):
                 chosen.append(resident)
                 excess -= resident.held
-        return chosen
+        sleeping = set()
+        for resident in reversed(chosen):  # what was used last is wanted next
+            asleep = resident.need.asleep
+            if asleep is not None and resident.state == "ready" and (excess + asleep).within(self.budget):
+                sleeping.add(resident.model)
+                excess += asleep
+        if head is not None and not (self._pinned(head) + head.entry).within(self.budget):
+            chosen.append(head)  # it cannot wake beside pinned models, but be loaded
+        return {resident.model: resident.model in sleeping for resident in chosen}
+
+    def _entered(self, head: Resident) -> Footprint:
+        """What is held once the first in line is on its way."""
+        return self.held - head.held + head.entry
 
     def _could_fit(self, head: Resident) -> bool:
         """Whether it fits once everything that may leave has left."""
@@ -314,12 +377,15 @@ class Residency:
         keep = self._idle_seconds if resident.keep_seconds is None else resident.keep_seconds
         return resident.last_used + keep if keep and resident.idle and not resident.pinned else None
 
-    def _send_away(self, resident: Resident) -> Action:
+    def _send_away(self, resident: Resident, *, asleep: bool = False) -> Action:
+        moving = resident.held.at_least(resident.need.asleep or NOTHING)
+        resident.dozing = asleep and (self.held - resident.held + moving).within(self.budget)
+        resident.held = moving if resident.dozing else resident.held
         self._become(resident, "draining")
-        return Unload(resident.model)
+        return Sleep(resident.model) if resident.dozing else Unload(resident.model)
 
     def _leave(self, resident: Resident, state: State, reason: str) -> None:
-        resident.held, resident.leaving = NOTHING, False
+        resident.held, resident.leaving, resident.dozing = NOTHING, False, False
         self._become(resident, state, reason)
 
     def _become(self, resident: Resident, state: State, reason: str = "") -> None:

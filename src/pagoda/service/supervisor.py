@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,19 @@ from pagoda.service.attachments import Attachments
 from pagoda.service.hardware import memory_budget, room_of
 from pagoda.service.host import ModelHost, StartGround
 from pagoda.service.lease import Leasing
-from pagoda.service.residency import Action, Grant, Load, Refuse, Residency, Resident, State, Ticket, Unload
+from pagoda.service.residency import (
+    Action,
+    Grant,
+    Load,
+    Refuse,
+    Residency,
+    Resident,
+    Sleep,
+    State,
+    Ticket,
+    Unload,
+    Wake,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -274,6 +286,12 @@ class Supervisor:
                     self._spawn(self._load(self._hosts[model_id], again=again))
                 case Unload(model_id):
                     self._spawn(self._unload(self._hosts[model_id]))
+                case Sleep(model_id):
+                    host = self._hosts[model_id]
+                    self._spawn(self._move(host, host.sleep, self._residency.fell_asleep))
+                case Wake(model_id):
+                    host = self._hosts[model_id]
+                    self._spawn(self._move(host, host.wake, self._residency.loaded))
                 case Grant(model_id, ticket):
                     grant = self._grants.get(ticket)
                     if grant is None or grant.done():  # whoever asked has left this very moment
@@ -320,10 +338,13 @@ class Supervisor:
             logger.error("%s", error)
             self._do(self._residency.failed(model_id, error.message, time.monotonic()))
             return
-        self._watching[model_id] = self._spawn(self._watch(host))
+        self._watch_over(host)
         if self._measuring is None or self._measuring.done():
             self._measuring = self._spawn(self._measure())
         self._do(self._residency.loaded(model_id, time.monotonic()))
+
+    def _watch_over(self, host: ModelHost) -> None:
+        self._watching[host.model.id] = self._spawn(self._watch(host))
 
     async def _watch(self, host: ModelHost) -> None:
         reason, lost = await host.wait()
@@ -338,12 +359,30 @@ class Supervisor:
         logger.info("%s has left memory", model_id)
         self._do(self._residency.gone(model_id, time.monotonic()))
 
+    async def _move(
+        self, host: ModelHost, move: Callable[[], Awaitable[None]], moved: Callable[[str, float], list[Action]]
+    ) -> None:
+        """Put an engine to sleep or wake it. Nobody watches it meanwhile: one that fails on its way is ended."""
+        model_id = host.model.id
+        self._watching.pop(model_id).cancel()
+        try:
+            await move()
+        except PagodaError as error:
+            logger.warning("%s is ended instead: %s", model_id, error.message)
+            await host.stop()
+            self._do(self._residency.lost(model_id, error.message, time.monotonic()))
+            return
+        self._watch_over(host)
+        self._do(moved(model_id, time.monotonic()))
+
     async def _measure(self) -> None:
         """Now and then, what every process really uses; for as long as there is one."""
         while running := [host for host in self._hosts.values() if host.pid is not None]:
             for host in running:
+                before = self.state_of(host.model.id)
                 used = await host.measure()
-                self._do(self._residency.measured(host.model.id, used, time.monotonic()))
+                if self.state_of(host.model.id) == before:  # else it may tell of what is no more
+                    self._do(self._residency.measured(host.model.id, used, time.monotonic()))
             await asyncio.sleep(_MEASURE_SECONDS)
 
     async def close(self) -> None:

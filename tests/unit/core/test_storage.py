@@ -7,16 +7,18 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,7 +26,7 @@ from pagoda.core.errors import Conflict, StoreError
 from pagoda.core.settings import Settings
 from pagoda.core.storage import migration
 from pagoda.core.storage.records import RunRecord, UtcTime
-from pagoda.core.storage.store import Store, open_store
+from pagoda.core.storage.store import Store, mapped, open_store
 
 
 def record(name: str) -> RunRecord:
@@ -44,6 +46,22 @@ async def add(store: Store, name: str) -> None:
 async def names(store: Store) -> list[str]:
     async with store.read() as session:
         return list(await session.scalars(select(RunRecord.id).order_by(RunRecord.id)))
+
+
+@asynccontextmanager
+async def turn_taken(store: Store) -> AsyncIterator[None]:
+    """A write goes on that whatever else changes the database waits for."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(session: AsyncSession) -> None:
+        entered.set()
+        await go_on.wait()
+
+    first = asyncio.create_task(store.write(slow))
+    await entered.wait()
+    yield
+    go_on.set()
+    await first
 
 
 @pytest.fixture
@@ -186,21 +204,12 @@ async def test_a_cancelled_caller_leaves_the_store_usable(store: Store) -> None:
 
 
 async def test_a_caller_cancelled_before_its_turn_has_changed_nothing(store: Store) -> None:
-    entered, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(session: AsyncSession) -> None:
-        entered.set()
-        await go_on.wait()
-
-    first = asyncio.create_task(store.write(slow))
-    await entered.wait()
-    second = asyncio.create_task(add(store, "never"))
-    await asyncio.sleep(0)
-    second.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await second
-    go_on.set()
-    await first
+    async with turn_taken(store):
+        second = asyncio.create_task(add(store, "never"))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
     await add(store, "last")
     assert await names(store) == ["last"]
 
@@ -230,6 +239,88 @@ async def test_a_taken_name_is_a_conflict(store: Store) -> None:
     await add(store, "one")
     with pytest.raises(Conflict):
         await add(store, "one")
+
+
+def adding(name: str) -> Callable[[Connection], None]:
+    """A plain change."""
+    return mapped(lambda session: session.add(record(name)))
+
+
+async def held_up(store: Store, *changes: Callable[[Connection], Any]) -> list[Any]:
+    """Plain changes that wait together behind a write; what comes of each."""
+    async with turn_taken(store):
+        waiting = [asyncio.create_task(store.apply(change)) for change in changes]
+        await asyncio.sleep(0)
+        assert await names(store) == []
+    return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_plain_change_is_on_the_disk_when_it_returns(store: Store, outsider: sqlite3.Connection) -> None:
+    found = outsider.execute
+    for number in range(3):
+        await store.apply(adding(f"{number}"))
+        assert found("SELECT max(id) FROM runs").fetchone() == (f"{number}",)
+    with pytest.raises(Conflict):
+        await store.apply(adding("1"))
+    outsider.execute("BEGIN IMMEDIATE")
+    waited = await asyncio.gather(*(store.apply(adding(f"{n}")) for n in range(3, 9)), return_exceptions=True)
+    assert [getattr(each, "code", each) for each in waited] == ["store_busy"] * 6
+    outsider.execute("ROLLBACK")
+    settings = ("foreign_keys", "synchronous", "busy_timeout")
+    one = await store.apply(
+        lambda connection: [connection.exec_driver_sql(f"PRAGMA {each}").scalar() for each in settings]
+    )
+    assert one == [1, 2, 300]
+    assert await names(store) == ["0", "1", "2"]
+
+
+async def test_plain_changes_that_wait_share_a_transaction(store: Store) -> None:
+    def change(name: str) -> Callable[[Connection], int]:
+        def add_and_tell(connection: Connection) -> int:
+            adding(name)(connection)
+            return id(connection.get_transaction())
+
+        return add_and_tell
+
+    transactions = await held_up(store, change("a"), change("b"), change("c"))
+    assert len(set(transactions)) == 1
+    assert await names(store) == ["a", "b", "c"]
+
+
+async def test_a_plain_change_falls_by_its_own_fault_alone(store: Store) -> None:
+    def broken(connection: Connection) -> None:
+        adding("half")(connection)
+        raise KeyError("its own")
+
+    a, key_error, conflict, b = await held_up(store, adding("a"), broken, adding("a"), adding("b"))
+    assert (a, b) == (None, None)
+    assert isinstance(key_error, KeyError)
+    assert isinstance(conflict, Conflict)
+    assert await names(store) == ["a", "b"]
+
+
+async def test_a_plain_change_whose_caller_left_before_its_turn_is_not_made(store: Store) -> None:
+    async def impatient() -> None:
+        async with asyncio.timeout(0):
+            await store.apply(adding("never"))
+
+    with pytest.raises(TimeoutError):
+        await impatient()
+    await store.apply(adding("next"))
+    assert await names(store) == ["next"]
+
+
+async def test_closing_finishes_plain_changes_that_wait(tmp_path: Path) -> None:
+    store = open_store(Settings(home=tmp_path))
+    await store.open()
+    waiting = [asyncio.create_task(store.apply(adding(f"{number:03}"))) for number in range(100)]
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.gather(*waiting)
+    with pytest.raises(StoreError, match="not open"):
+        await store.apply(adding("late"))
+    async with open_store(Settings(home=tmp_path)) as again:
+        assert len(await names(again)) == 100
 
 
 async def test_locked_for_longer_than_patience(store: Store, outsider: sqlite3.Connection) -> None:

@@ -11,15 +11,32 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pagoda.model.engines.contract import Footprint, Memory
-from pagoda.service.residency import Action, Grant, Load, Refuse, Residency, Unload
+from pagoda.service.residency import Action, Grant, Load, Refuse, Residency, Sleep, Unload, Wake
 
-BUDGET = Footprint(host=100)
+BUDGET = Footprint(host=100, gpu=100)
 SIZES = {"tiny": 10, "small": 40, "half": 50, "large": 90, "huge": 101}
+SLEEPERS = {"one": 40, "two": 60, "three": 80}
+"""Models on the GPU that can sleep: their weights then lie on the host, and a little stays on the GPU."""
+MODELS = sorted({*SIZES, *SLEEPERS})
 QUANTUM = 10.0
 
 
 def memory(total: int) -> Memory:
     return Memory(weights=total, kv_cache=0, overhead=0)
+
+
+def sleepy(weights: int) -> Memory:
+    asleep = Footprint(host=5 + weights, gpu=4)
+    return Memory(weights=weights, kv_cache=10, overhead=5, on_gpu=True, asleep=asleep)
+
+
+def need(model: str) -> Memory:
+    return sleepy(SLEEPERS[model]) if model in SLEEPERS else memory(SIZES[model])
+
+
+def both(model: str) -> Footprint:
+    """What is set aside on the way to sleep and back."""
+    return need(model).footprint.at_least(need(model).asleep or Footprint())
 
 
 class Residents(RuleBasedStateMachine):
@@ -33,21 +50,34 @@ class Residents(RuleBasedStateMachine):
         self.waiting: dict[int, str] = {}
         self.running: list[str] = []
         self.loading: set[str] = set()
-        self.ending: set[str] = set()
+        self.ending: dict[str, Footprint] = {}
         self.ready: set[str] = set()
+        self.dozing: set[str] = set()
+        self.asleep: set[str] = set()
+        self.waking: set[str] = set()
         self.pinned: set[str] = set()
 
     def carry_out(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case Load(model):
-                    assert model not in self.loading | self.ending | self.ready
+                    assert model not in self.here
                     self.loading.add(model)
                 case Unload(model):
-                    assert model in self.ready
+                    assert model in self.ready | self.asleep
                     assert model not in self.running, "a model with requests in flight was made to leave"
+                    held = self.held(model)
+                    self.ready.discard(model)
+                    self.asleep.discard(model)
+                    self.ending[model] = held
+                case Sleep(model):
+                    assert model not in self.running, "a model with requests in flight was put to sleep"
+                    assert need(model).asleep is not None
                     self.ready.remove(model)
-                    self.ending.add(model)
+                    self.dozing.add(model)
+                case Wake(model):
+                    self.asleep.remove(model)
+                    self.waking.add(model)
                 case Grant(model, ticket):
                     assert model in self.ready
                     assert self.waiting.pop(ticket) == model
@@ -56,20 +86,34 @@ class Residents(RuleBasedStateMachine):
                     assert self.waiting.pop(ticket) == model
                     assert reason
                     if too_large:
-                        others = sum(SIZES[name] for name in self.pinned - {model})
-                        assert SIZES[model] + others > BUDGET.host
+                        others = [self.held(name) for name in self.pinned - {model}]
+                        assert not sum(others, need(model).footprint).within(BUDGET)
 
-    @rule(model=st.sampled_from(sorted(SIZES)))
+    @property
+    def here(self) -> set[str]:
+        return self.loading | self.ending.keys() | self.ready | self.dozing | self.asleep | self.waking
+
+    def held(self, model: str) -> Footprint:
+        """What the model's process has or is about to have."""
+        if model in self.ending:
+            return self.ending[model]
+        if model in self.dozing | self.waking:
+            return both(model)
+        if model in self.asleep:
+            return need(model).asleep or Footprint()
+        return need(model).footprint if model in self.here else Footprint()
+
+    @rule(model=st.sampled_from(MODELS))
     def want(self, model: str) -> None:
         self.tickets += 1
         self.waiting[self.tickets] = model
-        self.carry_out(self.residency.want(model, memory(SIZES[model]), self.tickets, self.now))
+        self.carry_out(self.residency.want(model, need(model), self.tickets, self.now))
 
-    @rule(model=st.sampled_from(sorted(SIZES)))
+    @rule(model=st.sampled_from(MODELS))
     def use(self, model: str) -> None:
         twin = copy.deepcopy(self.residency)
         if self.residency.use(model):
-            assert twin.want(model, memory(SIZES[model]), 0, self.now) == [Grant(model, 0)]
+            assert twin.want(model, need(model), 0, self.now) == [Grant(model, 0)]
             self.running.append(model)
 
     @precondition(lambda self: self.waiting)
@@ -102,24 +146,47 @@ class Residents(RuleBasedStateMachine):
     @rule(data=st.data())
     def process_ends(self, data: Any) -> None:
         model = data.draw(st.sampled_from(sorted(self.ending)))
-        self.ending.remove(model)
+        del self.ending[model]
         self.carry_out(self.residency.gone(model, self.now))
 
-    @precondition(lambda self: self.ready)
+    @precondition(lambda self: self.dozing)
+    @rule(data=st.data(), well=st.booleans())
+    def sleep_begins(self, data: Any, well: bool) -> None:
+        model = data.draw(st.sampled_from(sorted(self.dozing)))
+        self.dozing.remove(model)
+        if well:
+            self.asleep.add(model)
+            self.carry_out(self.residency.fell_asleep(model, self.now))
+        else:
+            self.carry_out(self.residency.lost(model, "out of memory", self.now))
+
+    @precondition(lambda self: self.waking)
+    @rule(data=st.data(), well=st.booleans())
+    def sleep_ends(self, data: Any, well: bool) -> None:
+        model = data.draw(st.sampled_from(sorted(self.waking)))
+        self.waking.remove(model)
+        if well:
+            self.ready.add(model)
+            self.carry_out(self.residency.loaded(model, self.now))
+        else:
+            self.carry_out(self.residency.lost(model, "killed", self.now))
+
+    @precondition(lambda self: self.ready | self.asleep)
     @rule(data=st.data())
     def crash(self, data: Any) -> None:
-        model = data.draw(st.sampled_from(sorted(self.ready)))
-        self.ready.remove(model)
+        model = data.draw(st.sampled_from(sorted(self.ready | self.asleep)))
+        self.ready.discard(model)
+        self.asleep.discard(model)
         self.carry_out(self.residency.crashed(model, "killed", self.now))
 
-    @rule(model=st.sampled_from(sorted(SIZES)))
+    @rule(model=st.sampled_from(MODELS))
     def unload(self, model: str) -> None:
         self.carry_out(self.residency.unload(model, self.now))
 
-    @precondition(lambda self: self.ready)
+    @precondition(lambda self: self.ready | self.asleep)
     @rule(data=st.data())
     def pin(self, data: Any) -> None:
-        model = data.draw(st.sampled_from(sorted(self.ready)))
+        model = data.draw(st.sampled_from(sorted(self.ready | self.asleep)))
         self.pinned.add(model)
         self.carry_out(self.residency.pin(model, True, self.now))
 
@@ -137,40 +204,46 @@ class Residents(RuleBasedStateMachine):
     @invariant()
     def memory_is_never_promised_twice(self) -> None:
         assert self.residency.held.within(BUDGET)
-        here = self.loading | self.ending | self.ready
-        assert sum(SIZES[model] for model in here) == self.residency.held.host
+        assert sum((self.held(model) for model in self.here), Footprint()) == self.residency.held
 
     @invariant()
     def nobody_is_forgotten(self) -> None:
         known = {t: r.model for r in self.residency.residents.values() for t in r.waiting}
         assert known == self.waiting
-        for model in SIZES:
+        for model in MODELS:
             assert self.residency.resident(model).in_flight == self.running.count(model)
 
     def teardown(self) -> None:
         """Whatever happened, once loads succeed and requests end, everyone waiting is served or refused."""
         self.unpin()
         for _ in range(200):
-            if not (self.waiting or self.running or self.loading or self.ending):
+            if not (self.waiting or self.running or self.here - self.ready - self.asleep):
                 break
-            for model in sorted(self.loading):
-                self.loading.remove(model)
-                self.ready.add(model)
-                self.carry_out(self.residency.loaded(model, self.now))
+            self.all_goes_well()
             for model in list(self.running):
                 self.running.remove(model)
                 self.carry_out(self.residency.release(model, self.now))
-            for model in sorted(self.ending):
-                self.ending.remove(model)
-                self.carry_out(self.residency.gone(model, self.now))
             self.time_passes(QUANTUM)
         assert not self.waiting, "someone waits for ever"
-        for model in SIZES:
+        for model in MODELS:
             self.unload(model)
-        for model in sorted(self.ending):
-            self.ending.remove(model)
-            self.carry_out(self.residency.gone(model, self.now))
+        self.all_goes_well()
         assert self.residency.held == Footprint(), "memory was not given back"
+
+    def all_goes_well(self) -> None:
+        """What is under way comes to its end."""
+        for model in sorted(self.loading | self.waking):
+            self.loading.discard(model)
+            self.waking.discard(model)
+            self.ready.add(model)
+            self.carry_out(self.residency.loaded(model, self.now))
+        for model in sorted(self.dozing):
+            self.dozing.remove(model)
+            self.asleep.add(model)
+            self.carry_out(self.residency.fell_asleep(model, self.now))
+        for model in sorted(self.ending):
+            del self.ending[model]
+            self.carry_out(self.residency.gone(model, self.now))
 
 
 TestResidents = Residents.TestCase
@@ -184,7 +257,7 @@ def residency() -> Residency:
 
 def ready(residency: Residency, model: str, now: float, ticket: int = 0) -> None:
     """Loaded, asked for once, and idle again."""
-    residency.want(model, memory(SIZES[model]), ticket, now)
+    residency.want(model, need(model), ticket, now)
     residency.loaded(model, now)
     residency.release(model, now)
 

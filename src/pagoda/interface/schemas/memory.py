@@ -52,6 +52,8 @@ class Need(Shape):
     kv_cache: int
     overhead: int
     on_gpu: bool
+    asleep: Pools | None = None
+    """What it keeps while it sleeps."""
 
 
 class ModelInMemory(Shape):
@@ -60,7 +62,7 @@ class ModelInMemory(Shape):
     id: str
     task: str
     engine: str
-    state: Literal["absent", "broken", "pulling", "unloaded", "loading", "ready", "draining", "failed"]
+    state: Literal["absent", "broken", "pulling", "unloaded", "loading", "ready", "draining", "asleep", "failed"]
     reason: str
     pid: int | None = None
     pinned: bool = False

@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy.orm import Session
 
 from pagoda.core.errors import Conflict, NotFound
 from pagoda.core.runs.process import Process, is_alive, this_process
 from pagoda.core.runs.record import now
 from pagoda.core.storage.agent_records import AgentRecord, AgentStepRecord
 from pagoda.core.storage.records import RunRecord
-from pagoda.core.storage.store import Store
+from pagoda.core.storage.store import Store, mapped
+from pagoda.core.storage.upsert import insertion_for
 from pagoda.core.types import new_id
 from pagoda.logic.agents.plan import AgentPlan, Limits, Step
 
@@ -87,7 +87,7 @@ class Journal:
         run_id = run_id or new_id("agent")
         created = now()
 
-        async def change(session: AsyncSession) -> None:
+        def change(session: Session) -> None:
             session.add(
                 RunRecord(
                     id=run_id,
@@ -104,13 +104,13 @@ class Journal:
             )
             session.add(AgentRecord(run_id=run_id, tenant=tenant))
 
-        await (await self._store()).write(change)
+        await (await self._store()).apply(mapped(change))
         return await self.get(tenant, run_id)
 
     async def get(self, tenant: str | None, run_id: str) -> AgentRun:
         """A run. Raises ``NotFound``, for another team's too; ``None`` asks for this machine's own user."""
         async with (await self._store()).read() as session:
-            found = await _pair(session, run_id, lock=False)
+            found = await session.run_sync(_pair, run_id, lock=False)
         if found is None or tenant not in (None, found[1].tenant):
             raise NotFound(f"There is no agent run {run_id[:100]!r}.", param="run_id")
         return _run(*found)
@@ -148,8 +148,8 @@ class Journal:
     async def take(self, run_id: str) -> None:
         """Work on a run from now on. Raises ``Conflict`` when it has ended or another process works on it."""
 
-        async def change(session: AsyncSession) -> None:
-            found = await _pair(session, run_id)
+        def change(session: Session) -> None:
+            found = _pair(session, run_id)
             if found is None:
                 raise NotFound(f"There is no agent run {run_id[:100]!r}.", param="run_id")
             run, agent = found
@@ -161,16 +161,19 @@ class Journal:
             run.status, run.attempt = "running", run.attempt + 1
             run.started = run.started or now()
 
-        await (await self._store()).write(change)
+        await (await self._store()).apply(mapped(change))
 
     async def write(self, run_id: str, *steps: Step) -> None:
         """Write steps as they are now. Raises ``Conflict`` when another process has taken the run over."""
 
-        async def change(session: AsyncSession) -> None:
-            await self._check(session, run_id)
-            await _put(session, [{"run_id": run_id, "place": step.place, **_values(step)} for step in steps])
+        rows = [{"run_id": run_id, "place": step.place, **_values(step)} for step in steps]
 
-        await (await self._store()).write(change)
+        def change(connection: Connection) -> None:
+            self._check(connection, run_id)
+            if rows:
+                connection.execute(_upsert(connection.dialect.name), rows)
+
+        await (await self._store()).apply(change)
 
     async def leave(
         self,
@@ -183,23 +186,23 @@ class Journal:
     ) -> None:
         """Work on it no longer. Raises ``Conflict`` when another process has taken the run over."""
 
-        async def change(session: AsyncSession) -> None:
-            await self._check(session, run_id)
-            run, agent = _there(await _pair(session, run_id), run_id)
+        def change(session: Session) -> None:
+            self._check(session.connection(), run_id)
+            run, agent = _there(_pair(session, run_id), run_id)
             agent.owner, agent.answer, agent.limited = None, answer, limited
             run.status, run.error = status, error
             run.finished = now() if status in ENDED else None
 
-        await (await self._store()).write(change)
+        await (await self._store()).apply(mapped(change))
 
     async def beat(self, run_ids: Collection[str]) -> None:
         """Say that the work on runs goes on."""
         mine = update(AgentRecord).where(AgentRecord.run_id.in_(run_ids), AgentRecord.owner == self._owner)
 
-        async def change(session: AsyncSession) -> None:
-            await session.execute(mine.values(heartbeat=now()))
+        def change(session: Session) -> None:
+            session.execute(mine.values(heartbeat=now()))
 
-        await (await self._store()).write(change)
+        await (await self._store()).apply(mapped(change))
 
     async def unwanted(self, run_ids: Collection[str]) -> list[str]:
         """Which of these runs somebody wants cancelled."""
@@ -210,15 +213,15 @@ class Journal:
     async def cancel(self, run_id: str) -> None:
         """Ask whoever works on a run to stop; where nobody does, it is cancelled at once."""
 
-        async def change(session: AsyncSession) -> None:
-            run, agent = _there(await _pair(session, run_id), run_id)
+        def change(session: Session) -> None:
+            run, agent = _there(_pair(session, run_id), run_id)
             if run.status in ENDED:
                 raise Conflict(f"The agent run {run_id} is {run.status} already.")
             agent.cancelling = agent.cancelling or now()
             if agent.owner is None or _free(agent):
                 agent.owner, run.status, run.finished = None, "cancelled", now()
 
-        await (await self._store()).write(change)
+        await (await self._store()).apply(mapped(change))
 
     async def decide(self, run_id: str, place: int | None, *, approve: bool, by: str, reason: str) -> Sequence[int]:
         """Approve or refuse a waiting call, or with ``None`` all of them; gives the places.
@@ -226,12 +229,12 @@ class Journal:
         Raises ``Conflict`` where there is none, or the run has ended.
         """
 
-        async def change(session: AsyncSession) -> list[int]:
-            run, _ = _there(await _pair(session, run_id), run_id)
+        def change(session: Session) -> list[int]:
+            run, _ = _there(_pair(session, run_id), run_id)
             query = select(AgentStepRecord).where(AgentStepRecord.run_id == run_id, AgentStepRecord.state == "waiting")
             if place is not None:
                 query = query.where(AgentStepRecord.place == place)
-            rows = list(await session.scalars(query.with_for_update()))
+            rows = list(session.scalars(query.with_for_update()))
             if run.status in ENDED or not rows:
                 raise Conflict(f"No call of the agent run {run_id} waits for approval there.")
             for row in rows:
@@ -242,7 +245,7 @@ class Journal:
                     row.output, row.ended = {"by": by, "reason": reason, "result": None, "error": None}, now()
             return [row.place for row in rows]
 
-        return await (await self._store()).write(change)
+        return await (await self._store()).apply(mapped(change))
 
     async def count(self, run_id: str) -> int:
         """How many steps a run has."""
@@ -250,24 +253,17 @@ class Journal:
         async with (await self._store()).read() as session:
             return int(await session.scalar(query) or 0)
 
-    async def _check(self, session: AsyncSession, run_id: str) -> None:
+    def _check(self, connection: Connection, run_id: str) -> None:
         """Touch the run as its owner, which also keeps others from taking it until the transaction's end."""
-        found: Any = await session.execute(_TOUCH, {"run": run_id, "mine": self._owner})
+        found = connection.execute(_TOUCH, {"run": run_id, "mine": self._owner})
         if not found.rowcount:
             raise Conflict(f"Another process works on the agent run {run_id} now.", code="run_taken")
 
 
-async def _put(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows of steps, or replace those that are there, in one statement."""
-    if not rows:
-        return
-    await session.execute(_upsert(session.get_bind().dialect.name), rows)
-
-
 @cache
 def _upsert(dialect: str) -> Any:
-    """To build the statement costs as much as to execute it."""
-    statement = (postgresql if dialect == "postgresql" else sqlite).insert(AgentStepRecord.__table__)
+    """Insert rows of steps, or replace those that are there; to build the statement costs as much as to execute it."""
+    statement = insertion_for(dialect, AgentStepRecord.__table__)
     changed = {name: statement.excluded[name] for name in _CHANGING}
     return statement.on_conflict_do_update(index_elements=["run_id", "place"], set_=changed)
 
@@ -276,9 +272,9 @@ def _values(step: Step) -> dict[str, Any]:
     return {name: getattr(step, name) for name in ("kind", *_CHANGING)}
 
 
-async def _pair(session: AsyncSession, run_id: str, *, lock: bool = True) -> tuple[RunRecord, AgentRecord] | None:
-    agent = await session.get(AgentRecord, run_id, with_for_update=True if lock else None, populate_existing=True)
-    run = await session.get(RunRecord, run_id) if agent is not None else None
+def _pair(session: Session, run_id: str, *, lock: bool = True) -> tuple[RunRecord, AgentRecord] | None:
+    agent = session.get(AgentRecord, run_id, with_for_update=True if lock else None, populate_existing=True)
+    run = session.get(RunRecord, run_id) if agent is not None else None
     return None if agent is None or run is None else (run, agent)
 
 

@@ -78,6 +78,8 @@ class Memory:
     kv_cache: int
     overhead: int
     on_gpu: bool = False
+    asleep: Footprint | None = None
+    """What it keeps while it sleeps; ``None`` for an engine that does not (``Sleeps``)."""
 
     @property
     def total(self) -> int:
@@ -114,6 +116,8 @@ class Room:
     """``auto``, ``float32``, ``float16`` or ``bfloat16``, for engines that can choose."""
     vllm_arguments: tuple[str, ...] = ()
     """Further arguments of vLLM's server, as the operator gave them."""
+    vllm_sleep: bool = False
+    """Whether vLLM may be put to sleep when another model needs its GPU memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +228,19 @@ class EngineKind(Protocol):
 
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> Engine:
         """Speak to a started engine."""
+        ...
+
+
+@runtime_checkable
+class Sleeps(Protocol):
+    """An engine that can leave its GPU memory and come back to it while its process stays."""
+
+    async def sleep(self) -> None:
+        """Move the weights to the host's memory and forget the KV cache. Raises ``ModelError``."""
+        ...
+
+    async def wake(self) -> None:
+        """Take both back. Raises ``ModelError``."""
         ...
 
 

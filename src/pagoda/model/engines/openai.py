@@ -96,6 +96,7 @@ class OpenAIEngine:
         self.session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
+            cookie_jar=aiohttp.DummyCookieJar(),  # what a server tells one caller is not for the next
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=room.silence_seconds),
             read_bufsize=2**18,
         )

@@ -31,7 +31,7 @@ from pagoda.core.types import (
     Usage,
 )
 from pagoda.model.catalog.entry import ModelEntry
-from pagoda.model.engines.contract import Drawn, Health, LaunchPlan, Memory, Profile, Room, Vitals
+from pagoda.model.engines.contract import Drawn, Footprint, Health, LaunchPlan, Memory, Profile, Room, Vitals
 from pagoda.model.engines.exposition import vllm_health, vllm_vitals
 from pagoda.model.engines.openai import NEUTRAL_SAMPLING, OpenAIEngine
 
@@ -39,6 +39,8 @@ _OVERHEAD_BYTES = 6 * 1024**3
 """Of the host: the server, the engine core, and CUDA's libraries in both."""
 _ACTIVATION_BYTES = 4 * 1024**3
 """Of the GPU: activations, CUDA graphs and the context of CUDA itself."""
+_ASLEEP_BYTES = 2 * 1024**3
+"""Of the GPU while it sleeps: the context of CUDA, its libraries and its graphs; what is measured corrects it."""
 _LARGEST_DEFAULT_CONTEXT = 32_768
 _STOP_SECONDS = 25.0
 _TOP_LOGPROBS = 20
@@ -65,6 +67,7 @@ class Vllm:
             kv_cache=_kv_bytes(model, checkpoint, room, weights),
             overhead=_OVERHEAD_BYTES,
             on_gpu=True,
+            asleep=Footprint(host=_OVERHEAD_BYTES + weights, gpu=_ASLEEP_BYTES) if room.vllm_sleep else None,
         )
 
     def capacity(self, model: ModelEntry, room: Room) -> int:
@@ -92,10 +95,14 @@ class Vllm:
             arguments += ["--runner", "pooling", "--convert", "embed"]
         else:
             arguments += ["--kv-cache-memory-bytes", str(_kv_bytes(model, checkpoint, room, weights))]
+        environment = {"PAGODA_ENGINE_KEY": key, "OMP_NUM_THREADS": str(room.threads)}
+        if room.vllm_sleep:
+            arguments.append("--enable-sleep-mode")
+            environment["VLLM_SERVER_DEV_MODE"] = "1"  # which serves its paths, and others; all need the key
         arguments += room.vllm_arguments  # last, so that the operator's word counts
         return LaunchPlan(
             command=(sys.executable, "-m", "pagoda.model.engines.vllm_child"),
-            environment={"PAGODA_ENGINE_KEY": key, "OMP_NUM_THREADS": str(room.threads)},
+            environment=environment,
             config={"path": str(checkpoint), "key": key, "arguments": arguments},
             stop_seconds=_STOP_SECONDS,
         )
@@ -203,6 +210,21 @@ class VllmEngine(OpenAIEngine):
         body = {"model": self.remote_name, "tokens": list(ids)}
         answer = await self.post_json(self.root + "/detokenize", body)
         return str(answer["prompt"])
+
+    async def sleep(self) -> None:
+        """Level 1: weights to the host's memory, KV cache forgotten, and with it what was reused of prompts."""
+        await self._order("/sleep?level=1", asleep=True)
+
+    async def wake(self) -> None:
+        """Weights and an empty KV cache back on the GPU."""
+        await self._order("/wake_up", asleep=False)
+
+    async def _order(self, path: str, *, asleep: bool) -> None:
+        async with self.post(self.root + path, {}) as response:
+            await response.read()
+        told = await self.request_json("GET", self.root + "/is_sleeping")
+        if told.get("is_sleeping") is not asleep:
+            raise Unavailable(f"vLLM took {path} for {self.model.id} and did not follow it.")
 
     async def health(self) -> Health:
         """From vLLM's own metrics."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import peft
 import torch
+from peft.tuners.lora import LoraLayer
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as FAMILIES
 from transformers.pytorch_utils import Conv1D
 
@@ -47,7 +48,7 @@ def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[s
     """The checkpoint with its tokenizer, padded on the right by a token that it has."""
     loading: dict[str, Any] = {"attn_implementation": recipe.attention}
     if recipe.method == "qlora":
-        loading |= {"quantization_config": _four_bits(hardware), "device_map": {"": torch.cuda.current_device()}}
+        loading |= {"quantization_config": four_bits(hardware), "device_map": {"": torch.cuda.current_device()}}
     dtype = torch.float32 if recipe.method == "full" else hardware.precision
     if not path.is_dir():
         raise NotFound(f"There is no folder {path}.", param="model")
@@ -73,8 +74,8 @@ def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[s
     return found
 
 
-def adapt(model: Any, recipe: Recipe) -> Any:
-    """The model with adapters in it; as it is for full training."""
+def adapt(model: Any, recipe: Recipe, precision: torch.dtype) -> Any:
+    """The model with adapters in it; as it is for full training. ``precision`` is that of the computation."""
     if recipe.method == "full":
         return model
     if recipe.method == "qlora":
@@ -92,7 +93,14 @@ def adapt(model: Any, recipe: Recipe) -> Any:
     )
     with warnings.catch_warnings():  # PEFT asks the model by a name that transformers has just deprecated
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return peft.get_peft_model(model, wanted)
+        adapted = peft.get_peft_model(model, wanted)
+    if precision is not torch.float32:
+        # Adapters are learnt in single precision, and PEFT gives them inputs of that, which mixed precision takes back
+        # to half at once: twice the traffic of each layer's inputs, for the same numbers.
+        for module in adapted.modules():
+            if isinstance(module, LoraLayer):
+                module.cast_input_dtype_enabled = False
+    return adapted
 
 
 def _targets(model: Any, recipe: Recipe) -> str | list[str]:
@@ -126,7 +134,8 @@ def _targets(model: Any, recipe: Recipe) -> str | list[str]:
     return list(wanted)
 
 
-def _four_bits(hardware: Hardware) -> Any:
+def four_bits(hardware: Hardware) -> Any:
+    """How QLoRA's base is loaded. Raises ``Unavailable`` without a GPU or bitsandbytes."""
     if hardware.device != "cuda":
         raise Unavailable("QLoRA needs a CUDA device; use method=lora here.", code="no_gpu", retryable=False)
     try:

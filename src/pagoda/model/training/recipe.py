@@ -114,6 +114,7 @@ class Recipe(_Part):
     checkpointing: bool = False
     """Activations are computed again on the way back: less memory, about a fifth slower."""
     compile: bool = False
+    """Layers are compiled at the first step: some seconds (of a CPU up to a minute), then quicker steps on a GPU."""
     shard: bool = False
     """Under torchrun: parameters, gradients and optimizer are spread over the processes (FSDP2)."""
     seed: int | None = None

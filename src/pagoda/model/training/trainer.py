@@ -2,7 +2,7 @@
 
 The loss is the cross entropy summed over the supervised tokens of all micro-batches of a step and divided by their
 number, so accumulated batches equal a large one whatever the lengths. Logits are computed only where a token is
-supervised.
+supervised, and of plain heads never all at once (``head``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pagoda.core.errors import ModelError
 from pagoda.model.training.checkpoints import Checkpoints
 from pagoda.model.training.desk import Desk
 from pagoda.model.training.encoding import IGNORED
+from pagoda.model.training.head import find_head
 from pagoda.model.training.packing import Order
 
 
@@ -28,7 +29,9 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read 
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *, kept: Checkpoints, classes: int, order: Order | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, kept: Checkpoints, classes: int, order: Order | None = None, compiled: bool = False, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._order = order
         self._kept = kept
@@ -37,6 +40,8 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read 
         plain = self.accelerator.unwrap_model(self.model)
         inner = plain.get_base_model() if hasattr(plain, "get_base_model") else plain
         self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
+        with self.accelerator.autocast():
+            self._head = None if classes else find_head(inner, compiled=compiled)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -59,6 +64,9 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read 
     def summed(self, model: Any, inputs: dict[str, Any], labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss summed over the supervised tokens of a micro-batch, and how many they are. A kind of training that
         minimises something else says it here."""
+        if self._head is not None:
+            with self._head.learning(labels):
+                return model(**inputs, use_cache=False).logits, labels[:, 1:].ne(IGNORED).sum()
         logits, targets = self._predicted(model, inputs, labels)
         total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
         return total, targets.ne(IGNORED).sum()
@@ -84,7 +92,8 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is read 
             inputs = self._prepare_inputs(batch)
             inputs.pop("rows")
             labels = inputs.pop("labels")
-            sums += self._tallied(model, inputs, labels)
+            with self.accelerator.autocast():  # as in training, also before the trainer has prepared the model
+                sums += self._tallied(model, inputs, labels)
         model.train(was_training)
         sums = self.accelerator.reduce(sums.to(self.args.device, torch.float32), "sum").double().cpu()
         loss, tokens, right, rows, whole = sums[:5].tolist()

@@ -22,6 +22,7 @@ from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
 from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, load_base
 from pagoda.model.training.card import model_card
 from pagoda.model.training.checkpoints import Checkpoints, placing, step_of
+from pagoda.model.training.compiling import compile_layers
 from pagoda.model.training.desk import ALONE, Desk, Group
 from pagoda.model.training.packing import Collator, Order, Rows
 from pagoda.model.training.plots import plot_training
@@ -62,7 +63,7 @@ def train(
         write_report(prepared, desk.artifacts)
     report = prepared.report.to_json()
     desk.event("supervision", **report)
-    options = _options(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware, group=group)
+    options = trainer_options(recipe, desk, base, prepared, classes=len(split.labels), hardware=hardware, group=group)
     trainer = make(**options)
     trainer.remove_callback(transformers.PrinterCallback)
     before = _before(trainer, desk, prepared)
@@ -96,7 +97,7 @@ def train(
     return outcome
 
 
-def _options(
+def trainer_options(
     recipe: Recipe, desk: Desk, base: Checkpoint, prepared: Prepared, *, classes: int, hardware: Hardware, group: Group
 ) -> dict[str, Any]:
     """What a ``SupervisedTrainer`` is made of."""
@@ -113,12 +114,17 @@ def _options(
     if recipe.patience and prepared.validation:
         callbacks.append(EarlyStoppingCallback(recipe.patience))
     lengths = [each.length for each in prepared.train]
+    model = adapt(base.model, recipe, hardware.precision)
+    if recipe.compile:
+        # Neither bitsandbytes' layers nor FSDP2's hooks on one are one graph.
+        compile_layers(model, whole=recipe.method != "qlora" and not recipe.shard)
     return {
         "kept": Checkpoints(desk.checkpoints, recipe.keep_checkpoints),
         "classes": classes,
         # Of a step, not of a batch: so the rows of a step are the same however many of them are computed at once.
         "order": Order(lengths, desk.seed, a_step if recipe.group_by_length else 0),
-        "model": adapt(base.model, recipe),
+        "compiled": recipe.compile,
+        "model": model,
         "args": arguments,
         "train_dataset": Rows(prepared.train),
         "eval_dataset": Rows(prepared.validation) if prepared.validation else None,
@@ -175,7 +181,6 @@ def _arguments(
         "fp16": half is torch.float16,
         "activation_checkpointing": recipe.checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False} if recipe.checkpointing else None,
-        "torch_compile": recipe.compile,
         "fsdp": recipe.shard,
         "remove_unused_columns": False,
         "label_names": ["labels"],

@@ -158,7 +158,7 @@ class ResponseCache:
                 return
             raw = encode_entry(key.digest, Entry(time.time(), tuple(items)))
             kept = await self._store.put(key, raw, self._settings.ttl_seconds, found.stamp)
-            self._telemetry.cache_events.labels("kept" if kept else "refused").inc()
+            self._telemetry.child(self._telemetry.cache_events, "kept" if kept else "refused").inc()
             if kept and question is not None and self._semantic is not None:
                 self._semantic.add(key.digest, question)
 

@@ -10,21 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
 from pagoda.core.errors import Conflict, NotFound
-from pagoda.core.storage.records import BudgetRecord, HolderRecord, LeaseRecord, UsageDayRecord, UsageRecord
-from pagoda.core.storage.store import Store
+from pagoda.core.storage.records import HolderRecord, LeaseRecord, UsageDayRecord, UsageRecord
+from pagoda.core.storage.store import Store, mapped
 from pagoda.core.storage.upsert import insertion
 from pagoda.service.limits.account import NOTHING, Account, Amount
 from pagoda.service.limits.entries import Batch, HolderGone, Row, Taken, Wish
+from pagoda.service.limits.statements import (
+    DAY,
+    ESTIMATES,
+    SUMS,
+    add_days,
+    add_usage,
+    batch_of,
+    budget_at,
+    change_budgets,
+    change_leases,
+    forget_emptied,
+    mark_alive,
+    open_budget,
+)
+
+T = TypeVar("T")
 
 DIED = "died"
 """Status of a row that charges what a dead service held."""
-_DAY_SUMS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "money")
 
 
 class Ledger:
@@ -38,29 +53,29 @@ class Ledger:
     async def register(self, now: float) -> None:
         """Enter this process; whoever was at its place before is dead."""
 
-        async def change(session: AsyncSession) -> None:
+        def change(session: Session) -> None:
             there = select(HolderRecord.id).where(HolderRecord.place == self._place, HolderRecord.id != self.holder)
-            for dead in list(await session.scalars(there)):
-                await _bury(session, dead, now)
-            await _enter(session, self.holder, self._place, now, 0)
+            for dead in list(session.scalars(there)):
+                _bury(session, dead, now)
+            _enter(session, self.holder, self._place, now, 0)
 
         await self._write(change)
 
     async def leave(self) -> None:
         """Remove this process, which holds nothing any more."""
 
-        async def change(session: AsyncSession) -> None:
-            held = await session.scalar(select(func.count()).where(LeaseRecord.holder == self.holder))
+        def change(session: Session) -> None:
+            held = session.scalar(select(func.count()).where(LeaseRecord.holder == self.holder))
             if not held:
-                await session.execute(delete(HolderRecord).where(HolderRecord.id == self.holder))
+                session.execute(delete(HolderRecord).where(HolderRecord.id == self.holder))
 
         await self._write(change)
 
     async def beat(self, now: float) -> None:
         """Say that this process lives. Raises ``HolderGone``."""
 
-        async def change(session: AsyncSession) -> None:
-            (await _holder(session, self.holder)).seen = _time(now)
+        def change(session: Session) -> None:
+            mark_alive(session, self.holder, _time(now), _batch_of(session, self.holder))
 
         await self._write(change)
 
@@ -76,43 +91,34 @@ class Ledger:
         Raises ``HolderGone``.
         """
 
-        async def change(session: AsyncSession) -> Taken:
-            await _holder(session, self.holder)
-            budget = await _budget(session, account.id, period)
-            limits = account.limits
-            tokens = _slice(limits.budget_tokens, budget.spent_tokens + budget.leased_tokens, _tokens(wish))
-            money = _slice(limits.budget_money, budget.spent_money + budget.leased_money, _money(wish))
+        def change(session: Session) -> Taken:
+            _batch_of(session, self.holder)
+            spent, leased = _budget(session, account.id, period)
+            limits, gone = account.limits, spent + leased
+            tokens = _slice(limits.budget_tokens, gone.tokens, _tokens(wish))
+            money = _slice(limits.budget_money, gone.money, _money(wish))
             granted = NOTHING if tokens is None or money is None else Amount(tokens, money)
-            if granted:
-                await _lease(session, self.holder, account, period, granted)
-                budget.leased_tokens += granted.tokens
-                budget.leased_money += granted.money
-            return Taken(
-                granted,
-                Amount(budget.spent_tokens, budget.spent_money),
-                Amount(budget.leased_tokens, budget.leased_money),
-            )
+            change_leases(session, self.holder, [(account, period, granted)])
+            change_budgets(session, [(account.id, period, NOTHING, granted)])
+            return Taken(granted, spent, leased + granted)
 
-        taken: Taken = await self._write(change)
-        return taken
+        return await self._write(change)
 
     async def write(self, batch: Batch, now: float) -> None:
         """Write a batch, unless it was written already. Raises ``HolderGone``."""
 
-        async def change(session: AsyncSession) -> None:
-            holder = await _holder(session, self.holder)
-            if holder.batch >= batch.number:
+        def change(session: Session) -> None:
+            if _batch_of(session, self.holder) >= batch.number:
                 return  # the answer of the first attempt was lost
-            holder.batch, holder.seen = batch.number, _time(now)
+            mark_alive(session, self.holder, _time(now), batch.number)
             changes = sorted(batch.changes, key=lambda each: (each.account.id, each.period))  # no deadlocks
             for each in changes:  # before the rows, which a new budget would count as older usage
-                await _budget(session, each.account.id, each.period)
-            await _add_rows(session, [_values(row) for row in batch.rows])
-            for each in changes:
-                await _apply(session, each.account.id, each.period, each.spent, each.returned)
-                await _lease(session, self.holder, each.account, each.period, NOTHING - each.returned)
-            nothing = (LeaseRecord.tokens == 0, LeaseRecord.money == 0)
-            await session.execute(delete(LeaseRecord).where(LeaseRecord.holder == self.holder, *nothing))
+                _budget(session, each.account.id, each.period)
+            _add_rows(session, [_values(row) for row in batch.rows])
+            less = [(each, NOTHING - each.returned) for each in changes]
+            change_budgets(session, [(each.account.id, each.period, each.spent, back) for each, back in less])
+            change_leases(session, self.holder, [(each.account, each.period, back) for each, back in less])
+            forget_emptied(session, self.holder)
 
         await self._write(change)
 
@@ -123,12 +129,12 @@ class Ledger:
             late = list(await session.scalars(select(HolderRecord.id).where(HolderRecord.seen < edge)))
         late = [each for each in late if each != self.holder]
 
-        async def change(session: AsyncSession) -> list[str]:
+        def change(session: Session) -> list[str]:
             dead = []
             for holder in late:
                 still = select(HolderRecord).where(HolderRecord.id == holder, HolderRecord.seen < edge)
-                if await session.scalar(still.with_for_update()) is not None:
-                    await _bury(session, holder, now)
+                if session.scalar(still.with_for_update()) is not None:
+                    _bury(session, holder, now)
                     dead.append(holder)
             return dead
 
@@ -138,30 +144,29 @@ class Ledger:
         """Take back what was charged for this process as dead, and lease it what it really holds."""
         holding = list(held)
 
-        async def change(session: AsyncSession) -> None:
-            await _enter(session, self.holder, self._place, now, number)
+        def change(session: Session) -> None:
+            _enter(session, self.holder, self._place, now, number)
             charged = select(UsageRecord).where(UsageRecord.holder == self.holder, UsageRecord.estimated)
-            for row in list(await session.scalars(charged)):
-                await _recharge(session, row, NOTHING)
-                await session.delete(row)
+            for row in list(session.scalars(charged)):
+                _recharge(session, row, NOTHING)
+                session.delete(row)
             for account, period, amount in holding:
-                budget = await _budget(session, account.id, period)
-                budget.leased_tokens += amount.tokens
-                budget.leased_money += amount.money
-                await _lease(session, self.holder, account, period, amount)
+                _budget(session, account.id, period)
+                change_budgets(session, [(account.id, period, NOTHING, amount)])
+                change_leases(session, self.holder, [(account, period, amount)])
 
         await self._write(change)
 
     async def correct(self, usage_id: int, tokens: int, money: int) -> None:
         """Put what was really used in the place of an estimate. Raises ``NotFound``, ``Conflict``."""
 
-        async def change(session: AsyncSession) -> None:
-            row = await session.get(UsageRecord, usage_id, with_for_update=True)
+        def change(session: Session) -> None:
+            row = session.get(UsageRecord, usage_id, with_for_update=True)
             if row is None:
                 raise NotFound(f"There is no usage {usage_id}.", param="id")
             if not row.estimated:
                 raise Conflict(f"Usage {usage_id} was counted, not estimated; it needs no correction.", param="id")
-            await _recharge(session, row, Amount(tokens, money))
+            _recharge(session, row, Amount(tokens, money))
             row.prompt_tokens, row.cached_tokens, row.completion_tokens = tokens, 0, 0
             row.money, row.estimated = money, False
 
@@ -170,13 +175,10 @@ class Ledger:
     async def standing(self, account: str, period: str) -> tuple[Amount, Amount]:
         """What is spent and what is leased of a budget."""
         async with (await self._records()).read() as session:
-            budget = await session.get(BudgetRecord, (account, period))
-            if budget is None:
-                return NOTHING, NOTHING
-            return Amount(budget.spent_tokens, budget.spent_money), Amount(budget.leased_tokens, budget.leased_money)
+            return await session.run_sync(budget_at, account, period) or (NOTHING, NOTHING)
 
-    async def _write(self, change: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
-        return await (await self._records()).write(change)
+    async def _write(self, change: Callable[[Session], T]) -> T:
+        return await (await self._records()).apply(mapped(change))
 
 
 def _tokens(wish: Wish) -> tuple[int, int, int]:
@@ -200,27 +202,23 @@ def _time(now: float) -> datetime:
     return datetime.fromtimestamp(now, UTC)
 
 
-def _at(table: Any, account: str, period: str) -> tuple[Any, Any]:
-    return table.account == account, table.period == period
-
-
-async def _holder(session: AsyncSession, holder: str) -> HolderRecord:
-    found = await session.get(HolderRecord, holder, with_for_update=True)
-    if found is None:
+def _batch_of(session: Session, holder: str) -> int:
+    number = batch_of(session, holder)
+    if number is None:
         raise HolderGone
-    return found
+    return number
 
 
-async def _enter(session: AsyncSession, holder: str, place: str, now: float, number: int) -> None:
+def _enter(session: Session, holder: str, place: str, now: float, number: int) -> None:
     values = {"place": place, "seen": _time(now), "batch": number}
     statement = insertion(session, HolderRecord).values(id=holder, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+    session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
-async def _budget(session: AsyncSession, account: str, period: str) -> BudgetRecord:
-    """The row of a budget, locked; a new one begins with what was used in its period before there was a budget."""
-    found = await session.get(BudgetRecord, (account, period), with_for_update=True)
-    if found is not None:
+def _budget(session: Session, account: str, period: str) -> tuple[Amount, Amount]:
+    """What is spent and leased of a budget, its row locked; a new one begins with what was used in its period before
+    there was a budget."""
+    if (found := budget_at(session, account, period)) is not None:
         return found
     kind, _, name = account.partition(":")
     column = UsageDayRecord.key_id if kind == "key" else UsageDayRecord.team
@@ -230,55 +228,19 @@ async def _budget(session: AsyncSession, account: str, period: str) -> BudgetRec
     ).where(column == name)
     if period != "total":
         sums = sums.where(UsageDayRecord.day.startswith(period))
-    tokens, money = (await session.execute(sums)).one()
-    await session.execute(
-        insertion(session, BudgetRecord)
-        .values(
-            account=account,
-            period=period,
-            spent_tokens=int(tokens),
-            spent_money=int(money),
-            leased_tokens=0,
-            leased_money=0,
-        )
-        .on_conflict_do_nothing()
-    )
-    return await session.get_one(BudgetRecord, (account, period), with_for_update=True)
+    tokens, money = session.execute(sums).one()
+    open_budget(session, account, period, Amount(int(tokens), int(money)))
+    return _budget(session, account, period)
 
 
-async def _lease(session: AsyncSession, holder: str, account: Account, period: str, amount: Amount) -> None:
-    statement = insertion(session, LeaseRecord).values(
-        holder=holder, account=account.id, period=period, team=account.team, tokens=amount.tokens, money=amount.money
-    )
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["holder", "account", "period"],
-            set_={"tokens": LeaseRecord.tokens + amount.tokens, "money": LeaseRecord.money + amount.money},
-        )
-    )
-
-
-async def _apply(session: AsyncSession, account: str, period: str, spent: Amount, returned: Amount) -> None:
-    await session.execute(
-        update(BudgetRecord)
-        .where(*_at(BudgetRecord, account, period))
-        .values(
-            spent_tokens=BudgetRecord.spent_tokens + spent.tokens,
-            spent_money=BudgetRecord.spent_money + spent.money,
-            leased_tokens=BudgetRecord.leased_tokens - returned.tokens,
-            leased_money=BudgetRecord.leased_money - returned.money,
-        )
-    )
-
-
-async def _bury(session: AsyncSession, holder: str, now: float) -> None:
+def _bury(session: Session, holder: str, now: float) -> None:
     """Charge all that a dead holder has, and forget it."""
-    await session.execute(delete(HolderRecord).where(HolderRecord.id == holder))
+    session.execute(delete(HolderRecord).where(HolderRecord.id == holder))
     leases = select(LeaseRecord).where(LeaseRecord.holder == holder).order_by(LeaseRecord.account, LeaseRecord.period)
     rows = []
-    for lease in list(await session.scalars(leases)):
+    for lease in list(session.scalars(leases)):
         held = Amount(lease.tokens, lease.money)
-        await _apply(session, lease.account, lease.period, held, held)
+        change_budgets(session, [(lease.account, lease.period, held, NOTHING - held)])
         kind, _, name = lease.account.partition(":")
         row = Row(
             at=now,
@@ -296,55 +258,45 @@ async def _bury(session: AsyncSession, holder: str, now: float) -> None:
             requests=0,
         )
         rows.append(_values(row) | {"holder": holder, "account": lease.account, "period": lease.period})
-        await session.delete(lease)
-    await _add_rows(session, rows)
+        session.delete(lease)
+    _add_rows(session, rows)
 
 
-async def _recharge(session: AsyncSession, row: UsageRecord, used: Amount) -> None:
+def _recharge(session: Session, row: UsageRecord, used: Amount) -> None:
     """Take an estimate out of the sums and put in what was used."""
     more = used - Amount(row.prompt_tokens + row.completion_tokens, row.money)
     if row.account is not None and row.period is not None:
-        await _apply(session, row.account, row.period, more, NOTHING)
+        places = [(row.account, row.period)]
     else:
-        for account in (f"key:{row.key_id}", f"team:{row.team}"):
-            for period in ("total", row.day[:7], row.day):
-                await _apply(session, account, period, more, NOTHING)
+        accounts = (f"key:{row.key_id}", f"team:{row.team}")
+        places = [(account, period) for account in accounts for period in ("total", row.day[:7], row.day)]
+    change_budgets(session, [(*place, more, NOTHING) for place in places])
     if row.key_id:
-        where = {"day": row.day, "key_id": row.key_id, "team": row.team, "model": row.model}
         sums = (0, used.tokens - row.prompt_tokens, -row.cached_tokens, -row.completion_tokens, more.money)
         estimates = (-(row.prompt_tokens + row.completion_tokens), -row.money)
-        await _add_day(session, where, sums, estimates)
+        add_days(session, [_day((row.day, row.key_id, row.team, row.model), sums, estimates)])
 
 
-async def _add_rows(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+def _add_rows(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows of usage and add them to their days. A dead service's slice of a team's budget is no key's usage."""
     if not rows:
         return
-    await session.execute(insert(UsageRecord), list(rows))
+    add_usage(session, rows)
     days: dict[tuple[Any, ...], tuple[list[int], list[int]]] = {}
     for row in rows:
         if row["key_id"]:
             place = (row["day"], row["key_id"], row["team"], row["model"])
-            sums, estimates = days.setdefault(place, ([0] * len(_DAY_SUMS), [0, 0]))
-            for index, name in enumerate(_DAY_SUMS):
+            sums, estimates = days.setdefault(place, ([0] * len(SUMS), [0, 0]))
+            for index, name in enumerate(SUMS):
                 sums[index] += row[name]
             if row["estimated"]:
                 estimates[0] += row["prompt_tokens"] + row["completion_tokens"]
                 estimates[1] += row["money"]
-    for place in sorted(days):
-        where = dict(zip(("day", "key_id", "team", "model"), place, strict=True))
-        await _add_day(session, where, *days[place])
+    add_days(session, [_day(place, *days[place]) for place in sorted(days)])
 
 
-async def _add_day(session: AsyncSession, where: dict[str, str], sums: Sequence[int], estimates: Sequence[int]) -> None:
-    names = (*_DAY_SUMS, "estimated_tokens", "estimated_money")
-    more = dict(zip(names, (*sums, *estimates), strict=True))
-    statement = insertion(session, UsageDayRecord).values(**where, **more)
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(where), set_={name: getattr(UsageDayRecord, name) + more[name] for name in names}
-        )
-    )
+def _day(place: Sequence[str], sums: Sequence[int], estimates: Sequence[int]) -> dict[str, Any]:
+    return dict(zip((*DAY, *SUMS, *ESTIMATES), (*place, *sums, *estimates), strict=True))
 
 
 def _values(row: Row) -> dict[str, Any]:

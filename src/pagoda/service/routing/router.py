@@ -243,7 +243,7 @@ class Router:
         for replica in pool.replicas.values():
             if not replica.local or replica.draining:
                 continue
-            if self._supervisor.state_of(replica.entry.id) not in ("unloaded", "failed"):
+            if self._supervisor.state_of(replica.entry.id) not in ("unloaded", "asleep", "failed"):
                 continue
             now = monotonic()
             if now - self._warmed.get(replica.entry.id, -_WARM_SECONDS) >= _WARM_SECONDS:

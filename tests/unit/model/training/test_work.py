@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pagoda.core.errors import InvalidRequest, ModelError, NotFound, StoreError, Unavailable
 from pagoda.core.runs import RunStopped
 from pagoda.core.runs.metrics import read_metrics
 from pagoda.core.settings import Settings
+from pagoda.model.training import head
 from pagoda.model.training.checkpoints import MARK, Checkpoints
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import FIGURES, read_recipe, recipe_from
@@ -122,14 +122,14 @@ def test_early_stopping_keeps_the_best(fit: Train, rows: Path) -> None:
 def test_a_loss_that_is_no_number_stops_before_the_step_and_names_the_rows(
     fit: Train, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = functional.cross_entropy, []
+    real, calls = head.loss_and_slope, []
 
-    def broken(*given: Any, **options: Any) -> torch.Tensor:
+    def broken(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(1)
-        loss: torch.Tensor = real(*given, **options)
-        return loss * float("nan") if len(calls) == 5 else loss
+        loss, slope = real(*given)
+        return (loss * float("nan") if len(calls) == 5 else loss), slope
 
-    monkeypatch.setattr(functional, "cross_entropy", broken)
+    monkeypatch.setattr(head, "loss_and_slope", broken)
     with pytest.raises(
         ModelError, match=r"loss is nan at step 5, in the batch of the rows \d+, \d+, \d+, \d+"
     ) as caught:
@@ -148,7 +148,7 @@ def test_too_little_memory_says_what_to_lower(fit: Train, monkeypatch: pytest.Mo
     def full(*_: Any, **__: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(functional, "cross_entropy", full)
+    monkeypatch.setattr(head, "loss_and_slope", full)
     with pytest.raises(
         ModelError, match=r"halve batch_size \(4\) and double accumulation \(1\), or set checkpointing=true"
     ):
