@@ -11,6 +11,7 @@ NAMES = (
     "startup",
     "chat",
     "embeddings",
+    "ingestion",
     "waiting",
     "neighbours",
     "prefix",

@@ -1,4 +1,4 @@
-"""Embeddings through the service beside the bare engine and sentence-transformers on torch, in the same run.
+"""Embeddings through the service beside the bare engine, llama.cpp and sentence-transformers on torch, in the same run.
 
 Then once more with one core kept busy by something else, which the service itself is to its engines. At last requests
 of one text, of one client and of many at once, whose texts the engine computes in one batch.
@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.ground import bare_engine, busy_neighbour, median, models_directory, service
+from pagoda.model.engines.openai import OpenAIEngine
 
 TEXTS = 64
 ROUNDS = 4
@@ -65,21 +66,28 @@ async def single_rate(url: str, model: str, key: str, seed: int, clients: int) -
 async def measure() -> dict[str, Any]:
     """The table, and its figures."""
     figures: dict[str, Any] = {"texts": TEXTS, "rounds": ROUNDS}
-    print(f"{'texts/s':34}{'bare':>9}{'Pagoda':>9}{'ratio':>8}{'torch':>9}")
+    print(f"{'texts/s':34}{'bare':>9}{'Pagoda':>9}{'ratio':>8}{'llamacpp':>9}{'torch':>9}")
     for model in MODELS:
         with service() as (url, _):
-            async with bare_engine(model) as engine:
-                key = engine.session.headers["Authorization"].removeprefix("Bearer ")
-                sides = {"bare": engine.url + "/embeddings", "pagoda": url + "/v1/embeddings"}
-                for side in sides.values():
-                    await rate(side, model, key, 99)
+            async with bare_engine(model) as engine, bare_engine(model, kind="llamacpp") as other:
+                sides = {
+                    "bare": (engine.url + "/embeddings", key_of(engine)),
+                    "pagoda": (url + "/v1/embeddings", ""),
+                    "llamacpp": (other.url + "/embeddings", key_of(other)),
+                }
+                for address, key in sides.values():
+                    await rate(address, model, key, 99)
                 for neighbour in (False, True):
-                    figures |= await compare(sides, model, key, neighbour)
-                figures |= await crowd(sides["pagoda"], model, key)
+                    figures |= await compare(sides, model, neighbour)
+                figures |= await crowd(*sides["pagoda"], model)
     return figures
 
 
-async def crowd(url: str, model: str, key: str) -> dict[str, Any]:
+def key_of(engine: OpenAIEngine) -> str:
+    return engine.session.headers["Authorization"].removeprefix("Bearer ")
+
+
+async def crowd(url: str, key: str, model: str) -> dict[str, Any]:
     """One client with one text after another, and many such clients, in turn."""
     rates: dict[int, list[float]] = {1: [], CLIENTS: []}
     for number in range(ROUNDS):
@@ -91,21 +99,22 @@ async def crowd(url: str, model: str, key: str) -> dict[str, Any]:
     return {f"{model}_single_1": one, f"{model}_single_{CLIENTS}": many, f"{model}_single_gain": gain}
 
 
-async def compare(sides: dict[str, str], model: str, key: str, neighbour: bool) -> dict[str, Any]:
+async def compare(sides: dict[str, tuple[str, str]], model: str, neighbour: bool) -> dict[str, Any]:
     """Rounds in turn; a row of the table."""
-    rates: dict[str, list[float]] = {"bare": [], "pagoda": [], "torch": []}
+    rates: dict[str, list[float]] = {"bare": [], "pagoda": [], "llamacpp": [], "torch": []}
     with busy_neighbour() if neighbour else nullcontext():
         for number in range(ROUNDS):
             for name in sorted(sides, reverse=bool(number % 2)):
-                rates[name].append(await rate(sides[name], model, key, number))
+                rates[name].append(await rate(sides[name][0], model, sides[name][1], number))
         if model == "all-minilm-l6-v2":
             rates["torch"] = await asyncio.to_thread(torch_rates)
     ratio = median([p / b for p, b in zip(rates["pagoda"], rates["bare"], strict=True)])
     label = f"{model}{', busy' if neighbour else ''}"
     torch = median(rates["torch"]) if rates["torch"] else None
-    print(f"{label:34}{median(rates['bare']):>9}{median(rates['pagoda']):>9}{ratio:>8}{torch or '':>9}", flush=True)
+    bare, pagoda, other = (median(rates[name]) for name in sides)
+    print(f"{label:34}{bare:>9}{pagoda:>9}{ratio:>8}{other:>9}{torch or '':>9}", flush=True)
     prefix = f"{model}{'_busy' if neighbour else ''}"
-    row = {"bare": median(rates["bare"]), "pagoda": median(rates["pagoda"]), "ratio": ratio, "torch": torch}
+    row = {"bare": bare, "pagoda": pagoda, "ratio": ratio, "llamacpp": other, "torch": torch}
     return {f"{prefix}_{name}": value for name, value in row.items() if value is not None}
 
 

@@ -19,7 +19,7 @@ from pagoda.model.catalog.entry import ModelEntry
 from pagoda.model.catalog.entry_file import write_entry
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.contract import Engine
-from pagoda.model.engines.llamacpp import LlamaCppEngine
+from pagoda.model.engines.openai import OpenAIEngine
 from pagoda.service.host import StartGround
 from pagoda.service.supervisor import Supervisor
 from tests.services import process
@@ -43,16 +43,19 @@ def with_engines(chosen: Settings, **engines: Any) -> Settings:
 
 
 @asynccontextmanager
-async def bare_engine(model: str, flags: Mapping[str, str] | None = None) -> AsyncIterator[LlamaCppEngine]:
-    """The engine that the service would start for a model, with nothing in front of it."""
+async def bare_engine(
+    model: str, flags: Mapping[str, str] | None = None, kind: str = ""
+) -> AsyncIterator[OpenAIEngine]:
+    """The engine that the service would start for a model, or one of another kind, with nothing in front of it."""
     with tempfile.TemporaryDirectory() as folder:
         chosen = settings(Path(folder), flags or {})
         shelf = open_shelf(chosen)
         ground = StartGround(locate=shelf.store.locate, logs=Path(folder), environment={}, start_seconds=120)
         supervisor = Supervisor(ground, chosen.engines)
         try:
-            engine = await supervisor.load(shelf.catalog.resolve(model))
-            assert isinstance(engine, LlamaCppEngine)
+            entry = shelf.catalog.resolve(model)
+            engine = await supervisor.load(dataclasses.replace(entry, engine=kind or entry.engine))
+            assert isinstance(engine, OpenAIEngine)
             yield engine
         finally:
             await supervisor.close()

@@ -6,7 +6,8 @@ door that asks no model gives at once. Times are of whole searches, the look at 
 counted against cosines in float64. ``narrowed_ms`` is a fused search of half of the documents; ``bare_product_ms`` the
 product of the matrix and a question's vector by BLAS, in the same minute: what a crowded machine does shows there too.
 ``build_seconds`` is the first search after a start: all rows read, the matrix and the index of words made;
-``after_a_change_seconds`` the first one after one document of a hundred chunks was put in.
+``after_..._seconds`` the first one after one document of a hundred chunks was put in, changed or taken out, or after
+one of a single chunk was put in.
 """
 
 from __future__ import annotations
@@ -111,16 +112,23 @@ async def _measured(store: Store) -> dict[str, Any]:
     figures["narrowed_ms"] = await _times(retrieval, list(asked), "fused", {"title": _EVEN})
     figures["bare_product_ms"] = _bare(vectors, list(asked.values()))
     figures[f"recall_at_{_DEPTH}"] = await _recall(retrieval, asked, vectors.astype(np.float64))
-    further = [made.text(chinese=False) for _ in range(_TOGETHER)]
-    await _put(retrieval, collection, CHUNKS, further, made.vectors(_TOGETHER))
-    figures["after_a_change_seconds"] = await _first(retrieval, next(iter(asked)))
+    for name, begin, size in (
+        ("an_addition", CHUNKS, _TOGETHER),
+        ("a_change", CHUNKS // 2, _TOGETHER),
+        ("a_note", -1, 1),
+    ):
+        await _put(retrieval, collection, begin, [made.text(False) for _ in range(size)], made.vectors(size))
+        figures[f"after_{name}_seconds"] = await _first(retrieval, next(iter(asked)))
+    await retrieval.book.remove(collection, [_source(CHUNKS // 4 // _TOGETHER * _TOGETHER)])
+    figures["after_a_deletion_seconds"] = await _first(retrieval, next(iter(asked)))
+    figures["memory_after_mb"] = round(resident() - before)
     return figures
 
 
 async def _put(
     retrieval: Retrieval, collection: Collection, begin: int, texts: list[str], vectors: NDArray[np.float32]
 ) -> None:
-    source, text = f"{begin:09}.txt", "".join(texts)
+    source, text = _source(begin), "".join(texts)
     title = "odd" if begin // _TOGETHER % 2 else _EVEN[0]
     document = Document(kind="text", encoding="utf-8", title=title, text=text)
     chunks = [
@@ -128,6 +136,10 @@ async def _put(
         for at in range(len(texts))
     ]
     await retrieval.book.put(collection, Origin(source=source, digest=source, size=len(text)), document, chunks)
+
+
+def _source(begin: int) -> str:
+    return f"{begin:09}.txt"
 
 
 async def _first(retrieval: Retrieval, question: str) -> float:

@@ -14,7 +14,7 @@ from benchmarks.embeddings import texts
 from benchmarks.ground import bare_engine, busy_neighbour, median
 from pagoda.core.settings import Engines
 from pagoda.core.types import Embed, Generation, Sampling
-from pagoda.model.engines.llamacpp import LlamaCppEngine
+from pagoda.model.engines.openai import OpenAIEngine
 
 ROUNDS = 4
 SPINS = {"openmp": 300_000, "none": 0, "pagoda": Engines().spin}
@@ -22,7 +22,7 @@ CHAT = "smollm2-135m-instruct"
 EMBEDDING = "multilingual-e5-small"
 
 
-async def chat_rate(engine: LlamaCppEngine, number: int) -> float:
+async def chat_rate(engine: OpenAIEngine, number: int) -> float:
     """Tokens a second of one stream."""
     request = Generation(
         model=CHAT,
@@ -36,7 +36,7 @@ async def chat_rate(engine: LlamaCppEngine, number: int) -> float:
     return 48 / (time.perf_counter() - began)
 
 
-async def text_rate(engine: LlamaCppEngine, number: int) -> float:
+async def text_rate(engine: OpenAIEngine, number: int) -> float:
     """Texts a second of one request."""
     batch = tuple(texts(number)[:24])
     began = time.perf_counter()

@@ -20,7 +20,8 @@ from sqlalchemy.engine import Engine
 from pagoda.application.retrieving import Retrieval
 from pagoda.core.storage.store import open_store
 from pagoda.core.types import Call
-from pagoda.logic.retrieval import index, lexical
+from pagoda.logic.retrieval import lexical
+from pagoda.logic.retrieval.loaded import Loaded
 from tests.chaos.ingest_child import MadeUp, home, retrieval_over, take
 
 NAME = "killed"
@@ -82,7 +83,7 @@ def perish(action: str, folder: Path, place: Path, last: int) -> None:
     steps = Steps(last)
     for name in ("before_cursor_execute", "commit"):
         event.listen(Engine, name, steps.step)
-    for holder, name in ((MadeUp, "embed"), (index, "_build"), (lexical, "_counted"), (lexical, "_drawn")):
+    for holder, name in ((MadeUp, "embed"), (Loaded, "renewed"), (lexical, "_counted"), (lexical, "_drawn")):
         setattr(holder, name, steps.before(getattr(holder, name)))
     asyncio.run(act(action, folder, place))
     print(f"done {steps.count}", flush=True)

@@ -56,9 +56,11 @@ def _machine(settings: Settings) -> list[Finding]:
 
 
 def _engines() -> list[Finding]:
-    there = find_spec("xllamacpp") is not None
-    advice = "" if there else "Type: pip install xllamacpp"
-    return [Finding("llama.cpp engine (xllamacpp)", "ok" if there else "missing", advice)]
+    return [
+        Finding(told, "ok" if there else "missing", "" if there else f"Type: pip install {package}")
+        for told, package in (("llama.cpp engine (xllamacpp)", "xllamacpp"), ("ONNX Runtime engine", "onnxruntime"))
+        for there in (find_spec(package) is not None,)
+    ]
 
 
 def _models(settings: Settings) -> list[Finding]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pagoda.cli.context import add_json_flag, print_json
 
-_PARTS = ("xllamacpp", "fastapi", "uvicorn", "aiohttp", "sqlalchemy", "torch", "transformers", "vllm")
+_PARTS = ("xllamacpp", "onnxruntime", "fastapi", "uvicorn", "aiohttp", "sqlalchemy", "torch", "transformers", "vllm")
 
 
 def register(commands: Any) -> None:

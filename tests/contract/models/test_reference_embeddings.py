@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import shutil
@@ -24,6 +25,7 @@ from pagoda.model.catalog.opening import Shelf
 xllamacpp = pytest.importorskip("xllamacpp")
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(300)]
 
+ENGINES = ("onnxruntime", "llamacpp")
 TEXTS = [
     "hello",
     "What is the capital of France?",
@@ -39,6 +41,21 @@ TEXTS = [
     "한국어 문장과 日本語の文章、Русский текст, العربية",
     "emoji 👍🏽 and math ∑ x² ≤ ½",
 ]
+
+
+class Encoded:
+    """The encoder of the onnxruntime engine over one file, without its server."""
+
+    def __init__(self, path: Path) -> None:
+        from pagoda.model.engines.onnxruntime_child.encoder import Encoder
+
+        self._encoder = Encoder({"path": str(path), "context": 512, "threads": 2, "spin": 0})
+
+    def embed(self, text: str) -> Any:
+        return np.frombuffer(asyncio.run(self._encoder.embed([self.tokens(text)]))[0], "<f4")
+
+    def tokens(self, text: str) -> list[int]:
+        return self._encoder.ids_of([text], special=True, parse=True)[0]
 
 
 class Served:
@@ -84,12 +101,21 @@ def cosine(one: Any, other: Any) -> float:
     return float(np.dot(one, other) / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-@pytest.fixture(scope="module")
-def minilm(builtin_models: Shelf) -> Iterator[Served]:
-    path = builtin_models.store.locate(builtin_models.catalog.resolve("all-minilm-l6-v2"))
+@contextmanager
+def started(engine: str, builtin_models: Shelf, name: str) -> Iterator[Served | Encoded]:
+    path = builtin_models.store.locate(builtin_models.catalog.resolve(name))
     assert path is not None
-    with serve(path) as served:
-        yield served
+    if engine == "onnxruntime":
+        yield Encoded(path)
+    else:
+        with serve(path) as served:
+            yield served
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def minilm(request: pytest.FixtureRequest, builtin_models: Shelf) -> Iterator[Served | Encoded]:
+    with started(request.param, builtin_models, "all-minilm-l6-v2") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +139,7 @@ def sentence_transformer(builtin_models: Shelf, skip_or_fail: Callable[[str], No
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_minilm_gives_the_vectors_of_sentence_transformers(
-    minilm: Served, minilm_form: EmbeddingForm, sentence_transformer: Any, text: str
+    minilm: Served | Encoded, minilm_form: EmbeddingForm, sentence_transformer: Any, text: str
 ) -> None:
     reference = sentence_transformer.encode(text)
     assert cosine(minilm.embed(minilm_form.prepare(text, "raw")), reference) >= 0.9999
@@ -121,7 +147,7 @@ def test_minilm_gives_the_vectors_of_sentence_transformers(
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_minilm_gives_the_tokens_of_the_hugging_face_tokenizer(
-    minilm: Served, minilm_form: EmbeddingForm, sentence_transformer: Any, text: str
+    minilm: Served | Encoded, minilm_form: EmbeddingForm, sentence_transformer: Any, text: str
 ) -> None:
     reference = sentence_transformer.tokenizer(text)["input_ids"]
     assert minilm.tokens(minilm_form.prepare(text, "raw")) == reference
@@ -169,12 +195,10 @@ def wheel_engine(
     return WheelEngine(library, packed / "e5-small-q4.bin")
 
 
-@pytest.fixture(scope="module")
-def e5(builtin_models: Shelf) -> Iterator[Served]:
-    path = builtin_models.store.locate(builtin_models.catalog.resolve("multilingual-e5-small"))
-    assert path is not None
-    with serve(path) as served:
-        yield served
+@pytest.fixture(scope="module", params=ENGINES)
+def e5(request: pytest.FixtureRequest, builtin_models: Shelf) -> Iterator[Served | Encoded]:
+    with started(request.param, builtin_models, "multilingual-e5-small") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +208,7 @@ def e5_form(builtin_models: Shelf) -> EmbeddingForm:
 
 @pytest.mark.parametrize("kind", ["query", "passage"])
 def test_e5_gives_the_vectors_of_the_wheels_engine(
-    e5: Served, e5_form: EmbeddingForm, wheel_engine: WheelEngine, kind: InputKind
+    e5: Served | Encoded, e5_form: EmbeddingForm, wheel_engine: WheelEngine, kind: InputKind
 ) -> None:
     found = {
         text: cosine(e5.embed(e5_form.prepare(text, kind)), wheel_engine.embed(e5_form.prepare(text, "raw"), kind))
@@ -195,10 +219,10 @@ def test_e5_gives_the_vectors_of_the_wheels_engine(
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_e5_gives_the_tokens_of_the_wheels_engine(e5: Served, wheel_engine: WheelEngine, text: str) -> None:
+def test_e5_gives_the_tokens_of_the_wheels_engine(e5: Served | Encoded, wheel_engine: WheelEngine, text: str) -> None:
     # Not normalised first: the file itself carries the map of the reference, newlines and full-width letters included.
     assert e5.tokens(f"query: {text}") == wheel_engine.tokens(f"query: {text}")
 
 
-def test_e5_drops_white_space_at_the_end_as_its_reference_pipeline_does(e5: Served) -> None:
+def test_e5_drops_white_space_at_the_end_as_its_reference_pipeline_does(e5: Served | Encoded) -> None:
     assert e5.tokens("query: hello \n") == e5.tokens("query: hello")

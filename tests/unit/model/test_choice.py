@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from pagoda.core.errors import Unavailable
 from pagoda.model.catalog.entry import LocalPath, ModelEntry, Scripted
 from pagoda.model.engines.choice import CATALOG_SAYS, PACKAGES, Choice, Facts, choose, choose_for
 
-ALL = ("llamacpp", "transformers", "vllm")
+ALL = ("llamacpp", "onnxruntime", "transformers", "vllm")
+EMPTY_GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,14 @@ def test_the_engine_and_why(
 ) -> None:
     facts = Facts(form=form, embeds=embeds, cuda=cuda, installed=frozenset(installed))
     assert choose(facts) == Choice(engine, reason)
+
+
+@pytest.mark.parametrize(("installed", "engine"), [(ALL, "onnxruntime"), (("llamacpp",), "llamacpp")])
+def test_a_bert_encoder_in_a_gguf_file_is_for_onnxruntime_where_it_is_installed(
+    installed: tuple[str, ...], engine: str
+) -> None:
+    facts = Facts(form="gguf", embeds=True, encodes=True, cuda=True, installed=frozenset(installed))
+    assert choose(facts).engine == engine
 
 
 @pytest.mark.parametrize(
@@ -58,7 +68,7 @@ def test_facts_come_from_the_files_and_the_installed_packages(tmp_path: Path) ->
 
     assert choose_for(entry, tmp_path, without("vllm")).engine == "transformers"
     file = tmp_path / "model.gguf"
-    file.touch()
+    file.write_bytes(EMPTY_GGUF)
     assert choose_for(entry, file, without("vllm", *PACKAGES["transformers"])).engine == "llamacpp"
     for package in PACKAGES["transformers"]:
         with pytest.raises(Unavailable, match="transformers, which is not installed"):

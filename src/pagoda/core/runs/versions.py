@@ -11,6 +11,7 @@ _PACKAGES = (
     "datasets",
     "lm-eval",
     "numpy",
+    "onnxruntime",
     "peft",
     "tokenizers",
     "torch",

@@ -7,7 +7,7 @@ from them agrees with it after a crash. Not here: searching (``index``), where d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -25,6 +25,7 @@ from pagoda.logic.retrieval.collection import (
     Collection,
     DocumentRow,
     HeldPassage,
+    Listed,
     Passage,
     Plan,
     Tags,
@@ -215,22 +216,57 @@ class CollectionBook:
         return await (await self._store()).write(change)
 
     async def passages(self, tenant: str, name: str) -> tuple[Collection, list[HeldPassage]]:
-        """A collection as it is at one moment, with all its passages. Raises ``NotFound``."""
+        """A collection as it is at one moment, with all its passages, by source. Raises ``NotFound``."""
+        collection, listed, held = await self.changes(tenant, name, {})
+        return collection, [passage for document in listed for passage in held[document]]
+
+    async def changes(
+        self, tenant: str, name: str, known: Mapping[str, Listed]
+    ) -> tuple[Collection, dict[str, Listed], dict[str, list[HeldPassage]]]:
+        """A collection as it is at one moment: its documents by id, in the order of their sources, and the passages of
+        those that are not ``known`` as they are. Raises ``NotFound``.
+        """
+        table = DocumentRecord
         async with (await self._store()).read() as session:
             row = await session.get(CollectionRecord, (tenant, name))
             if row is None:
                 raise missing(name)
-            documents = list(
-                await session.scalars(select(DocumentRecord).where(DocumentRecord.collection_id == row.id))
-            )
-            table = ChunkRecord
-            query = (
-                select(table.document_id, table.start, table.end, table.heading, table.vector)
-                .join(DocumentRecord, DocumentRecord.id == table.document_id)
-                .where(DocumentRecord.collection_id == row.id)
-            )
-            chunks = (await session.execute(query)).all()
-        return _collection(row), await asyncio.to_thread(_passages, documents, chunks)
+            query = select(table.id, table.source, table.title, table.kind, table.labels, table.keys)
+            rows = (await session.execute(query.where(table.collection_id == row.id))).all()
+            listed: dict[str, Listed] = {each[0]: each[1:] for each in sorted(rows, key=lambda each: each[1])}
+            new = [document for document, told in listed.items() if known.get(document) != told]
+            documents, chunks = await _read(session, row.id, new if known else None)
+        held = await asyncio.to_thread(_passages, documents, chunks)
+        # What another process took away between two of these queries is gone; the revision tells the next one the rest.
+        listed = {key: told for key, told in listed.items() if key in held or known.get(key) == told}
+        return _collection(row), listed, held
+
+
+async def _read(
+    session: AsyncSession, collection: str, wanted: Sequence[str] | None
+) -> tuple[list[DocumentRecord], list[Row[str, int, int, str, bytes]]]:
+    """Documents of a collection with their chunks, those ``wanted`` or (``None``) all."""
+    table = ChunkRecord
+    of_chunks = select(table.document_id, table.start, table.end, table.heading, table.vector)
+    of_all = of_chunks.join(DocumentRecord, DocumentRecord.id == table.document_id)
+    queries = [
+        (
+            select(DocumentRecord).where(DocumentRecord.collection_id == collection),
+            of_all.where(DocumentRecord.collection_id == collection),
+        )
+    ]
+    if wanted is not None:
+        some = (wanted[begin : begin + _IN_ONE_QUERY] for begin in range(0, len(wanted), _IN_ONE_QUERY))
+        queries = [
+            (select(DocumentRecord).where(DocumentRecord.id.in_(ids)), of_chunks.where(table.document_id.in_(ids)))
+            for ids in some
+        ]
+    documents: list[DocumentRecord] = []
+    chunks: list[Row[str, int, int, str, bytes]] = []
+    for documents_query, chunks_query in queries:
+        documents += await session.scalars(documents_query)
+        chunks += (await session.execute(chunks_query)).all()
+    return documents, chunks
 
 
 async def _revise(session: AsyncSession, collection: Collection) -> None:
@@ -278,13 +314,16 @@ def _collection(row: CollectionRecord) -> Collection:
     )
 
 
-def _passages(documents: list[DocumentRecord], chunks: Sequence[Row[str, int, int, str, bytes]]) -> list[HeldPassage]:
-    """By source, and in the order of the text."""
+def _passages(
+    documents: list[DocumentRecord], chunks: Sequence[Row[str, int, int, str, bytes]]
+) -> dict[str, list[HeldPassage]]:
+    """By document, in the order of its text."""
     held: dict[str, list[Chunk]] = {each.id: [] for each in documents}
     for document, start, end, heading, vector in chunks:
+        if document not in held:  # put in since the documents were read
+            continue
         held[document].append(Chunk(start=start, end=end, heading=heading, vector=vector))
-    ordered = sorted(documents, key=lambda each: each.source)
-    return [passage for each in ordered for passage in _held(each, held[each.id])]
+    return {each.id: list(_held(each, held[each.id])) for each in documents}
 
 
 def _held(document: DocumentRecord, chunks: Sequence[Chunk]) -> Iterator[HeldPassage]:

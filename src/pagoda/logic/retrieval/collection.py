@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from pagoda.core.errors import InvalidRequest, NotFound
 from pagoda.logic.retrieval.splitting import Splitter
@@ -88,6 +88,10 @@ class DocumentRow:
         """For machines."""
         told = {name: value for name, value in asdict(self).items() if name != "tags"}
         return told | {"labels": dict(self.tags.labels), "keys": self.tags.keys}
+
+
+Listed: TypeAlias = tuple[str, str, str, Mapping[str, str], list[str] | None]
+"""What can change of a document that keeps its id: source, title, kind, labels, and keys that may see it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

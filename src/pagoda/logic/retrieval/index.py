@@ -1,7 +1,7 @@
 """Search in a collection: by meaning (exact, cosine) and by words (BM25), fused, narrowed, diversified and reranked.
 
-What is searched is built from the records and kept until the collection changes. Not here: how rankings become one
-(``ranking``), what a document is.
+What is searched is made of the records and kept (``loaded``); after a change it is renewed by what is other. Not here:
+how rankings become one (``ranking``), what a document is.
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Embed, Rerank
 from pagoda.logic.retrieval.book import CollectionBook
-from pagoda.logic.retrieval.collection import HeldPassage, Passage
-from pagoda.logic.retrieval.lexical import LexicalIndex
+from pagoda.logic.retrieval.collection import Collection, Passage
+from pagoda.logic.retrieval.loaded import Loaded, empty, told_of
 from pagoda.logic.retrieval.question import MODES, MOST_HITS, Mode, Refinement
-from pagoda.logic.retrieval.ranking import Ranked, cosines, diversify, rank
+from pagoda.logic.retrieval.ranking import Ranked, diversify
 
 _CANDIDATES = 50  # that a reranker or the wish for diversity chooses from
-_COPIED = 4096  # vectors at a time, into the matrix
 _KEPT = 8  # collections in memory; the one that was used longest ago leaves
 _QUESTION_CHARACTERS = 1000  # of the end of a question, that are embedded: more than the model would take helps nobody
 
@@ -69,45 +65,13 @@ class How(TypedDict, total=False):
 _PLAIN = Refinement()
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    key: tuple[str, int]  # a collection's id and revision
-    held: list[HeldPassage]
-    vectors: NDArray[np.float32]
-    """A row a passage."""
-    words: LexicalIndex
-    begins: NDArray[np.int64]
-    """The first passage of each document: labels and keys are the same for all of one."""
-    limited: bool
-    """Whether some keys alone may see some of it."""
-
-    def allowed(self, key_id: str | None, refinement: Refinement) -> NDArray[np.bool_] | None:
-        """Which passages may be found; ``None``: all."""
-        where, limited = refinement.where, refinement.limited
-        if not where and ((key_id is None and limited) or not self.limited):
-            return None
-        documents = (self.held[place] for place in self.begins)
-        seen = [
-            each.tags.visible_to(key_id) and (limited or each.tags.keys is None) and each.matches(where)
-            for each in documents
-        ]
-        return np.repeat(np.asarray(seen, np.bool_), np.diff(self.begins, append=len(self.held)))
-
-    def ranked(
-        self, query: str, question: bytes | None, limit: int, allowed: NDArray[np.bool_] | None, *, words: bool
-    ) -> tuple[Ranked, NDArray[np.float32] | None]:
-        """The best passages by a question's vector, its words, or both; and the cosines of all, if there is one."""
-        similarities = None if question is None else cosines(self.vectors, question)
-        return rank(similarities, self.words.scores(query) if words else None, limit, allowed), similarities
-
-
 class Searcher:
     """Searches collections through one door."""
 
     def __init__(self, book: CollectionBook, inference: Callable[[], Inference]) -> None:
         self.book = book
         self._inference = inference
-        self._loaded: OrderedDict[tuple[str, str], _Loaded] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
         self._loading: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def search(self, name: str, query: str, call: Call, **how: Unpack[How]) -> list[Hit]:
@@ -130,7 +94,7 @@ class Searcher:
         """
         _check(query, limit, mode, refinement)
         collection = await self.book.get(call.tenant, name)
-        loaded = await self._load(call.tenant, name, (collection.id, collection.revision))
+        loaded = await self._load(call.tenant, name, collection)
         allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement)
         if not loaded.held or (allowed is not None and not allowed.any()):
             return Found(hits=[], model=collection.plan.model)
@@ -158,21 +122,23 @@ class Searcher:
         ]
         return Found(hits=hits, model=collection.plan.model, question=question)
 
-    async def _reranked(self, model: str, query: str, ranked: Ranked, loaded: _Loaded, call: Call) -> Ranked:
+    async def _reranked(self, model: str, query: str, ranked: Ranked, loaded: Loaded, call: Call) -> Ranked:
         if not ranked:
             return ranked
-        documents = tuple(_told(loaded.held[place].passage) for place, _ in ranked)
+        documents = tuple(told_of(loaded.held[place].passage) for place, _ in ranked)
         ranking = await self._inference().rerank(Rerank(model=model, query=query, documents=documents), call)
         again = [(place, score) for (place, _), score in zip(ranked, ranking.scores, strict=True)]
         return sorted(again, key=lambda item: -item[1])
 
-    async def _load(self, tenant: str, name: str, key: tuple[str, int]) -> _Loaded:
+    async def _load(self, tenant: str, name: str, wanted: Collection) -> Loaded:
+        """The collection as it is, or as it was a moment before it was ``wanted`` by others."""
         which = (tenant, name)
         async with self._loading.setdefault(which, asyncio.Lock()):
             held = self._loaded.get(which)
-            if held is None or held.key != key:
-                collection, rows = await self.book.passages(tenant, name)
-                held = await asyncio.to_thread(_build, (collection.id, collection.revision), rows)
+            if held is None or held.collection != wanted.id or held.revision != wanted.revision:
+                known = held if held is not None and held.collection == wanted.id and not held.words.worn else empty()
+                changes = await self.book.changes(tenant, name, known.documents)
+                held = await asyncio.to_thread(known.renewed, *changes)
                 self._loaded[which] = held
             self._loaded.move_to_end(which)
             while len(self._loaded) > _KEPT:
@@ -187,20 +153,3 @@ def _check(query: str, limit: int, mode: Mode, refinement: Refinement) -> None:
         raise InvalidRequest(f"A search gives 1 to {MOST_HITS} hits, by one of: {', '.join(MODES)}.")
     if not 0 <= refinement.diversity <= 1:
         raise InvalidRequest("Diversity is from 0 to 1.", param="diversity")
-
-
-def _build(key: tuple[str, int], rows: list[HeldPassage]) -> _Loaded:
-    vectors = np.empty((len(rows), len(rows[0].vector) // 4 if rows else 0), "<f4")
-    for begin in range(0, len(rows), _COPIED):
-        some = b"".join(row.vector for row in rows[begin : begin + _COPIED])
-        vectors[begin : begin + _COPIED] = np.frombuffer(some, "<f4").reshape(-1, vectors.shape[1])
-    held = [replace(row, vector=b"") for row in rows]  # the matrix has them
-    words = LexicalIndex(_told(row.passage) for row in rows)
-    documents = [row.passage.document for row in rows]
-    begins = [place for place, each in enumerate(documents) if place == 0 or each != documents[place - 1]]
-    limited = any(row.tags.keys is not None for row in rows)
-    return _Loaded(key, held, vectors, words, np.asarray(begins, np.int64), limited)
-
-
-def _told(passage: Passage) -> str:
-    return f"{passage.heading}\n{passage.text}"

@@ -158,7 +158,8 @@ class ModelEntry:
     id: str
     task: Task
     engine: str
-    """Name of the engine kind: ``llamacpp``, ``transformers``, ``vllm``, ``remote``, ``fake``; ``pool`` for several."""
+    """Name of the engine kind: ``llamacpp``, ``onnxruntime``, ``transformers``, ``vllm``, ``remote`` or ``fake``;
+    ``pool`` for several."""
     source: Source
     description: Mapping[str, str] = field(default_factory=dict)
     """By language: ``en``, ``zh``."""

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pagoda.core.errors import StoreError
 
@@ -25,6 +25,8 @@ ENCODERS = (
     "eurobert",
 )
 ALIGNMENT = 32
+Reader = TypeVar("Reader", bound="HeaderReader")
+_POOLINGS = {1: "mean", 2: "first"}
 _SAMPLING = {
     "general.sampling.temp": "temperature",
     "general.sampling.top_p": "top_p",
@@ -41,6 +43,8 @@ class GgufHeader:
     values: Mapping[str, Any] = field(default_factory=dict)
     least_bytes: int = 0
     """The file must be at least so long to hold all its tensors."""
+    pieces: int = 0
+    """Of its vocabulary."""
 
     @property
     def architecture(self) -> str:
@@ -63,6 +67,17 @@ class GgufHeader:
         return self.architecture in ENCODERS or bool(self._number("pooling_type"))
 
     @property
+    def pooling(self) -> str:
+        """How an encoder makes one vector of its tokens': ``mean``, ``first``, or empty for others."""
+        return _POOLINGS.get(self._number("pooling_type") or 0, "")
+
+    @property
+    def encodes(self) -> bool:
+        """Whether this is an encoder of BERT's own shape, with one of its tokenizers: WordPiece or unigram pieces."""
+        tokenizer = self.values.get("tokenizer.ggml.model")
+        return self.architecture == "bert" and bool(self.pooling) and tokenizer in ("bert", "t5")
+
+    @property
     def chats(self) -> bool:
         """Whether it brings a chat template."""
         return bool(self.values.get("tokenizer.chat_template"))
@@ -79,10 +94,16 @@ class GgufHeader:
 
 def read_gguf_header(path: Path, advice: str = "fetch it again") -> GgufHeader:
     """Read the header; ``StoreError`` names the file, and gives ``advice``, when it is not a whole GGUF file."""
+    return read_with(HeaderReader, path, advice)[1]
+
+
+def read_with(kind: type[Reader], path: Path, advice: str = "fetch it again") -> tuple[Reader, GgufHeader]:
+    """Read the header with a reader that may keep more of it. Raises as ``read_gguf_header``."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            header = _Reader(file, size).header()
+            reader = kind(file, size)
+            header = reader.header()
     except _Malformed as error:
         raise StoreError(f"{path} is broken: {error}; {advice}.", code="broken_file") from error
     except OSError as error:
@@ -90,20 +111,26 @@ def read_gguf_header(path: Path, advice: str = "fetch it again") -> GgufHeader:
     if size < header.least_bytes:
         message = f"{path} is cut short: it has {size} of at least {header.least_bytes} bytes; {advice}."
         raise StoreError(message, code="broken_file")
-    return header
+    return reader, header
 
 
 class _Malformed(Exception):
     pass
 
 
-class _Reader:
+class HeaderReader:
+    """Reads a header from its begin to its end; the values of arrays and the places of tensors pass by."""
+
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._size = size
         self._order = "<"
+        self._counts: dict[str, int] = {}
+        self.data = 0
+        """Where the tensors begin, once the header is read."""
 
     def header(self) -> GgufHeader:
+        """All of it."""
         if self._file.read(4) != MAGIC:
             raise _Malformed("it is not a GGUF file")
         version = self._one("I")
@@ -116,19 +143,20 @@ class _Reader:
         values: dict[str, Any] = {}
         for _ in range(count):
             key = self._text()
-            value = self._value(self._one("I"))
+            value = self._value(key, self._one("I"))
             if value is not None:
                 values[key] = value
-        return GgufHeader(values, self._end_of_tensors(tensors, values))
+        return GgufHeader(values, self._end_of_tensors(tensors, values), self._counts.get("tokenizer.ggml.tokens", 0))
 
     def _end_of_tensors(self, count: int, values: Mapping[str, Any]) -> int:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: PLC0415 - brings numpy
 
         end = 0
         for _ in range(count):
-            self._text()
+            name = self._text()
             sides = [self._one("Q") for _ in range(self._one("I"))]
             kind, offset = self._one("I"), self._one("Q")
+            self._see_tensor(name, sides, kind, offset)
             try:
                 weights, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
             except ValueError:
@@ -136,7 +164,11 @@ class _Reader:
             end = max(end, offset + math.prod(sides) // weights * size)
         stated = values.get("general.alignment")
         alignment = stated if isinstance(stated, int) and stated > 0 else ALIGNMENT
-        return -(-self._file.tell() // alignment) * alignment + end if count else self._file.tell()
+        self.data = -(-self._file.tell() // alignment) * alignment
+        return self.data + end if count else self._file.tell()
+
+    def _see_tensor(self, name: str, sides: list[int], kind: int, offset: int) -> None:
+        """Hear of a tensor: its sides (the innermost first), its type's number, and its place in the data."""
 
     def _take(self, length: int) -> bytes:
         if length > self._size:
@@ -152,23 +184,27 @@ class _Reader:
     def _text(self) -> str:
         return self._take(self._one("Q")).decode("utf-8", errors="replace")
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, key: str, kind: int) -> Any:
         if kind in SCALARS:
             return self._one(SCALARS[kind])
         if kind == STRING:
             return self._text()
         if kind == ARRAY:
-            return self._pass_array(self._one("I"), self._one("Q"))
+            kind, count = self._one("I"), self._one("Q")
+            self._counts[key] = count
+            return self._array(key, kind, count)
         raise _Malformed("its header is garbled")
 
-    def _pass_array(self, kind: int, count: int) -> None:
+    def _array(self, key: str, kind: int, count: int) -> Any:
+        del key
         if kind in SCALARS:
             size = struct.calcsize("<" + SCALARS[kind]) * count
             if size > self._size:
                 raise _Malformed("it ends inside its header")
             self._file.seek(size, 1)
-            return
+            return None
         if kind != STRING:
             raise _Malformed("its header is garbled")
         for _ in range(count):
             self._take(self._one("Q"))
+        return None

@@ -31,7 +31,7 @@ def _from_gguf(path: Path) -> dict[str, Any]:
     header = read_gguf_header(path, "fetch or copy it again")
     task: Task = "embedding" if header.embeds else "chat" if header.chats else "completion"
     return {
-        "engine": "llamacpp",
+        "engine": "onnxruntime" if header.encodes else "llamacpp",
         "task": task,
         "context": header.context,
         "dimensions": header.dimensions if header.embeds else None,

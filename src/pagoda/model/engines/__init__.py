@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "llamacpp": "pagoda.model.engines.llamacpp:LlamaCpp",
+    "onnxruntime": "pagoda.model.engines.onnxruntime:OnnxRuntime",
     "transformers": "pagoda.model.engines.transformers:Transformers",
     "vllm": "pagoda.model.engines.vllm:Vllm",
     "remote": "pagoda.model.engines.remote:Remote",
@@ -35,7 +36,12 @@ def engine_kind(name: str) -> EngineKind:
     return kind
 
 
-_DISTRIBUTIONS = {"llamacpp": ("xllamacpp",), "transformers": ("transformers", "torch"), "vllm": ("vllm",)}
+_DISTRIBUTIONS = {
+    "llamacpp": ("xllamacpp",),
+    "onnxruntime": ("onnxruntime", "tokenizers"),
+    "transformers": ("transformers", "torch"),
+    "vllm": ("vllm",),
+}
 
 
 @cache

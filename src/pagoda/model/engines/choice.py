@@ -10,10 +10,12 @@ from typing import Literal
 
 from pagoda.core.errors import Unavailable
 from pagoda.model.catalog.entry import HubFiles, Imported, LocalPath, ModelEntry
+from pagoda.model.catalog.gguf_header import read_gguf_header
 from pagoda.model.engines import KINDS
 
 PACKAGES = {
     "llamacpp": ("xllamacpp",),
+    "onnxruntime": ("onnxruntime", "onnx", "tokenizers"),
     "transformers": ("torch", "transformers", "llguidance"),
     "vllm": ("vllm",),
 }
@@ -31,6 +33,8 @@ class Facts:
     cuda: bool
     installed: frozenset[str]
     """Engine kinds whose packages are here."""
+    encodes: bool = False
+    """Whether a GGUF file holds an encoder of BERT's shape."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Choice:
 
 def choose(facts: Facts) -> Choice:
     """The engine for a model. Raises ``Unavailable`` saying what to install when none is there."""
+    if facts.encodes and "onnxruntime" in facts.installed:
+        return Choice("onnxruntime", "GGUF file of a BERT encoder")
     if facts.form == "gguf":
         return _have(facts, "llamacpp", "GGUF file", "pip install xllamacpp")
     what = "safetensors checkpoint"
@@ -79,6 +85,7 @@ def choose_for(entry: ModelEntry, path: Path | None, found: Callable[[str], obje
     return choose(
         Facts(
             form="checkpoint" if path.is_dir() else "gguf",
+            encodes=not path.is_dir() and read_gguf_header(path).encodes,
             embeds=entry.task == "embedding",
             cuda=_DRIVER.exists(),
             installed=installed,

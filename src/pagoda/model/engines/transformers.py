@@ -17,23 +17,21 @@ from typing import Any
 
 from pagoda.core.errors import InvalidRequest, NotFound, Unavailable
 from pagoda.core.types import (
-    Detokenize,
     Event,
     Generation,
     Score,
     Scores,
     Started,
-    Text,
     Tokenize,
     TokenLogprob,
-    Tokens,
 )
 from pagoda.model.catalog.adapters import adapter_version
 from pagoda.model.catalog.entry import Adapter, ModelEntry
 from pagoda.model.catalog.recipes.safetensors import tensor_sizes
 from pagoda.model.engines.choice import PACKAGES
-from pagoda.model.engines.contract import Drawn, Health, LaunchPlan, Memory, Profile, Room, Vitals
-from pagoda.model.engines.openai import NEUTRAL_SAMPLING, OpenAIEngine
+from pagoda.model.engines.contract import Drawn, LaunchPlan, Memory, Profile, Room
+from pagoda.model.engines.openai import NEUTRAL_SAMPLING
+from pagoda.model.engines.own_child import OwnChild
 
 INSTALL = "pip install 'pagoda-llm[train]'"
 
@@ -111,12 +109,12 @@ class Transformers:
     async def connect(self, model: ModelEntry, url: str, key: str, room: Room) -> TransformersEngine:
         """Speak to a started child; its context is asked of it."""
         engine = TransformersEngine(model, url, key, room)
-        engine.context = (await engine.ask_about_itself(engine.root + "/health"))["context"]
+        await engine.ask_context()
         return engine
 
 
-class TransformersEngine(OpenAIEngine):
-    """The common tongue, with adapters."""
+class TransformersEngine(OwnChild):
+    """The common tongue of our own children, with chat templates, scores and adapters."""
 
     kind = "transformers"
 
@@ -133,8 +131,7 @@ class TransformersEngine(OpenAIEngine):
                 | {"unevaluatedItems", "$dynamicRef"}
             ),
         )
-        super().__init__(model, url + "/v1", key, room, profile)
-        self.root = url.rstrip("/")
+        super().__init__(model, url, key, room, profile)
         self._adapters: dict[str, tuple[str, int]] = {}
         """Those the child holds: where from, and as of when."""
 
@@ -180,31 +177,13 @@ class TransformersEngine(OpenAIEngine):
         )
         return Scores(model=self.model.id, tokens=tokens, prompt_tokens=answer["prompt_tokens"])
 
-    async def tokenize(self, request: Tokenize) -> Tokens:
-        """Ids of a text, or of messages under the chat template."""
-        text, form = request.text or "", {"add_special": request.special, "parse_special": request.special}
-        if request.messages is not None:
-            body = {"messages": list(request.messages), "continue_final": request.continue_final}
-            text = (await self.post_json(self.root + "/apply-template", body))["prompt"]
-            form = {"add_special": False, "parse_special": True}
-        answer = await self.post_json(self.root + "/tokenize", {"content": text, "pieces": request.pieces, **form})
-        pieces = tuple(answer["pieces"]) if request.pieces else None
-        return Tokens(model=self.model.id, ids=tuple(answer["tokens"]), context=self.context, pieces=pieces)
-
-    async def detokenize(self, request: Detokenize) -> Text:
-        """The text of token ids."""
-        answer = await self.post_json(self.root + "/detokenize", {"tokens": list(request.ids)})
-        return Text(model=self.model.id, text=answer["content"])
-
-    async def health(self) -> Health:
-        """The child's own counters."""
-        answer = await self.request_json("GET", self.root + "/health")
-        return Health(alive=True, running=answer["running"], waiting=answer["waiting"], progress=answer["progress"])
-
-    async def vitals(self) -> Vitals:
-        """The child's own counters; an embedder has no cache."""
-        answer = await self.request_json("GET", self.root + "/health")
-        return Vitals(answer["running"], answer["waiting"], answer.get("kv_used"))
+    async def tokenized(self, request: Tokenize) -> tuple[str, dict[str, Any]]:
+        """A text, or messages under the chat template, which writes what is special itself."""
+        if request.messages is None:
+            return await super().tokenized(request)
+        body = {"messages": list(request.messages), "continue_final": request.continue_final}
+        text = (await self.post_json(self.root + "/apply-template", body))["prompt"]
+        return text, {"add_special": False, "parse_special": True}
 
     def _adapter(self, name: str) -> str:
         return name if name in self._adapters else ""

@@ -27,7 +27,8 @@ def test_three_models_come_with_pagoda_and_one_on_demand(models: Path) -> None:
     assert [entry.id for entry in entries if entry.optional] == ["smollm2-135m-instruct-hf"]
     built_in = {entry.id: entry for entry in entries if not entry.optional}
     assert list(built_in) == ["smollm2-135m-instruct", "all-minilm-l6-v2", "multilingual-e5-small"]
-    assert all(entry.builtin and entry.engine == "llamacpp" for entry in built_in.values())
+    assert [entry.engine for entry in built_in.values()] == ["llamacpp", "onnxruntime", "onnxruntime"]
+    assert all(entry.builtin for entry in built_in.values())
     assert all({"en", "zh"} <= set(entry.description) and entry.licence for entry in built_in.values())
     e5 = built_in["multilingual-e5-small"]
     assert (e5.dimensions, e5.context) == (384, 512)

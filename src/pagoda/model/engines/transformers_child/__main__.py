@@ -11,9 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import web
-
 from pagoda.core.errors import PagodaError
+from pagoda.model.engines.child_http import listen
 from pagoda.model.engines.lifeline import read_config, report
 
 
@@ -28,11 +27,7 @@ async def serve(config: Mapping[str, Any]) -> int:
     except PagodaError as error:
         report(error=error.message, code=error.code)
         return 1
-    runner = web.AppRunner(build_app(host, config["key"]), handler_cancellation=True, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    report(url=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    report(url=await listen(build_app(host, config["key"])))
     await watch(host)
     await asyncio.Event().wait()
     return 0

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from pagoda.core.errors import Unavailable
+from pagoda.model.engines.gathering import Wanted
 
 _LARGEST_BATCH = 32
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"Identity": lambda x: x, "Tanh": torch.tanh}
@@ -57,11 +58,13 @@ class Embedder:
             raise Unavailable(f"its module {kind} is not supported", retryable=False)
 
     @torch.inference_mode()
-    def embed(self, inputs: Sequence[Sequence[int]]) -> list[bytes]:
-        """A unit vector for each input, as little-endian single precision."""
+    def embed(self, inputs: Sequence[Sequence[int]], wanted: Wanted = lambda: True) -> list[bytes]:
+        """A unit vector for each input, as little-endian single precision. Ends once none is wanted."""
         vectors: list[bytes] = [b""] * len(inputs)
         order = sorted(range(len(inputs)), key=lambda at: len(inputs[at]))  # little padding
         for start in range(0, len(order), _LARGEST_BATCH):
+            if not wanted():
+                break
             places = order[start : start + _LARGEST_BATCH]
             rows = self._forward([inputs[at] for at in places]).float().cpu().numpy().astype("<f4")
             for at, row in zip(places, rows, strict=True):

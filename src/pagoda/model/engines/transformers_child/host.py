@@ -12,12 +12,12 @@ import torch
 
 from pagoda.core.errors import ContextTooLong, InvalidRequest, Unavailable
 from pagoda.core.types import TokenLogprob
+from pagoda.model.engines.gathering import Gathering
 from pagoda.model.engines.transformers_child.adapters import Adapters
 from pagoda.model.engines.transformers_child.batching import Batch, Sizes
 from pagoda.model.engines.transformers_child.checkpoint import load_checkpoint, resolve_device, resolve_dtype
 from pagoda.model.engines.transformers_child.constraint import Vocabulary
 from pagoda.model.engines.transformers_child.embedding import Embedder
-from pagoda.model.engines.transformers_child.gathering import Gathering
 from pagoda.model.engines.transformers_child.job import Draw, Job, Written
 from pagoda.model.engines.transformers_child.text import entry
 
@@ -89,6 +89,15 @@ class Host:
         reads = special if parse is None else parse
         ids: list[int] = self.tokenizer(text, add_special_tokens=special, split_special_tokens=not reads)["input_ids"]
         return ids
+
+    def ids_of(self, texts: Sequence[str], *, special: bool, parse: bool) -> list[list[int]]:
+        """The same of several texts."""
+        return [self.encode(text, special=special, parse=parse) for text in texts]
+
+    @property
+    def size(self) -> int:
+        """Tokens of the vocabulary."""
+        return len(self.tokenizer)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens."""

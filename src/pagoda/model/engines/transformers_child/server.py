@@ -3,63 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from pagoda.core.errors import ContextTooLong, InvalidRequest, NotFound, PagodaError
+from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import Delta, TokenLogprob
+from pagoda.model.engines.child_http import open_app
 from pagoda.model.engines.transformers_child.host import Host
 from pagoda.model.engines.transformers_child.job import Draw, Ended, Job
 from pagoda.model.engines.transformers_child.text import Writer
 
-_KEY = web.AppKey("key", str)
 _HOST = web.AppKey("host", Host)
-_LARGEST_BODY = 64 * 1024 * 1024
 _NUMBERS = ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty")
 
 
 def build_app(host: Host, key: str) -> web.Application:
     """The engine as an application."""
-    app = web.Application(middlewares=[_refusals], client_max_size=_LARGEST_BODY)
-    app[_KEY] = key
+    app = open_app(host, key)
     app[_HOST] = host
     app.router.add_get("/health", _health)
-    app.router.add_get("/v1/models", _models)
     app.router.add_post("/v1/chat/completions", _generate)
     app.router.add_post("/v1/completions", _generate)
-    app.router.add_post("/v1/embeddings", _embed)
-    app.router.add_post("/tokenize", _tokenize)
-    app.router.add_post("/detokenize", _detokenize)
     app.router.add_post("/apply-template", _apply_template)
     app.router.add_post("/score", _score)
     app.router.add_post("/adapters", _load_adapter)
     return app
-
-
-@web.middleware
-async def _refusals(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Nobody but the parent is answered; our errors become OpenAI's."""
-    if request.headers.get("Authorization") != f"Bearer {request.app[_KEY]}":
-        return _refusal(401, "Invalid API key", "unauthorized", None)
-    try:
-        return await handler(request)
-    except ContextTooLong as error:
-        message = f"The prompt has {error.tokens} tokens; the context holds {error.limit}."
-        return _refusal(400, message, error.code, error.param)
-    except PagodaError as error:
-        return _refusal(404 if isinstance(error, NotFound) else 400, error.message, error.code, error.param)
-
-
-def _refusal(status: int, message: str, code: str, param: str | None) -> web.Response:
-    return web.json_response({"error": {"message": message, "code": code, "param": param}}, status=status)
 
 
 # -- generation -------------------------------------------------------------------------------------------------------
@@ -237,46 +210,6 @@ async def _health(request: web.Request) -> web.Response:
             "kv_used": batch.kv_used,
         }
     )
-
-
-async def _models(request: web.Request) -> web.Response:
-    del request
-    return web.json_response({"object": "list", "data": [{"id": "model", "object": "model"}]})
-
-
-async def _embed(request: web.Request) -> web.Response:
-    host, body = request.app[_HOST], await request.json(loads=orjson.loads)
-    if not host.embeds:
-        raise InvalidRequest("This model gives no embeddings.", param="model")
-    given = [body["input"]] if isinstance(body["input"], str) else body["input"]
-    inputs = [host.encode(item, special=True) if isinstance(item, str) else list(item) for item in given]
-    for ids in inputs:
-        if not ids:
-            raise InvalidRequest("An input is empty.", param="input")
-        if len(ids) > host.context:
-            raise ContextTooLong(len(ids), host.context, param="input")
-    vectors = await host.embed(inputs)
-    rows = [{"index": at, "embedding": base64.b64encode(vector).decode()} for at, vector in enumerate(vectors)]
-    size = sum(map(len, inputs))
-    return web.json_response({"data": rows, "usage": {"prompt_tokens": size, "total_tokens": size}})
-
-
-async def _tokenize(request: web.Request) -> web.Response:
-    host, body = request.app[_HOST], await request.json(loads=orjson.loads)
-    ids = host.encode(
-        body["content"], special=bool(body.get("add_special")), parse=bool(body.get("parse_special", True))
-    )
-    return web.json_response(
-        {"tokens": ids, "pieces": [host.decode([id]) for id in ids] if body.get("pieces") else None}
-    )
-
-
-async def _detokenize(request: web.Request) -> web.Response:
-    host, body = request.app[_HOST], await request.json(loads=orjson.loads)
-    size = len(host.tokenizer)
-    if wrong := [id for id in body["tokens"] if not 0 <= id < size]:
-        raise InvalidRequest(f"{wrong[0]} is not in the model's vocabulary of {size} tokens.", param="tokens")
-    return web.json_response({"content": host.decode(body["tokens"])})
 
 
 async def _apply_template(request: web.Request) -> web.Response:

@@ -9,13 +9,18 @@ from typing import TypeAlias
 Ids: TypeAlias = Sequence[int]
 Asked: TypeAlias = tuple[Sequence[Ids], asyncio.Future[list[bytes]]]
 
+Wanted: TypeAlias = Callable[[], bool]
+
 _LARGEST_PASS = 256
 
 
 class Gathering:
-    """Puts the inputs of concurrent requests into one call of ``embed``, which blocks and takes any number."""
+    """Puts the inputs of concurrent requests into one call of ``embed``, which blocks and takes any number.
 
-    def __init__(self, embed: Callable[[Sequence[Ids]], list[bytes]]) -> None:
+    ``embed`` may ask now and then whether anybody still waits for it, and give anything when nobody does.
+    """
+
+    def __init__(self, embed: Callable[[Sequence[Ids], Wanted], list[bytes]]) -> None:
         self._embed = embed
         self._waiting: list[Asked] = []
         self._task: asyncio.Task[None] | None = None
@@ -43,7 +48,8 @@ class Gathering:
     async def _pass(self, together: Sequence[Asked]) -> bool:
         """One call for these requests. When it fails, a lone request is told so and several are not told yet."""
         try:
-            vectors = await asyncio.to_thread(self._embed, [ids for inputs, _ in together for ids in inputs])
+            inputs_of_all = [ids for inputs, _ in together for ids in inputs]
+            vectors = await asyncio.to_thread(self._embed, inputs_of_all, lambda: not _left(together))
         except Exception as error:  # noqa: BLE001  (whatever it is, it is told to the request that it concerns)
             if len(together) == 1 and not together[0][1].done():
                 together[0][1].set_exception(error)
@@ -65,3 +71,8 @@ class Gathering:
                 taken.append((inputs, answer))
                 size += len(inputs)
         return taken
+
+
+def _left(together: Sequence[Asked]) -> bool:
+    """Whether all of these requests are over."""
+    return all(answer.done() for _, answer in together)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pagoda.model.engines.transformers_child.gathering import Gathering
+from pagoda.model.engines.gathering import Gathering, Wanted
 
 
 class Model:
@@ -17,9 +17,13 @@ class Model:
     def __init__(self) -> None:
         self.passes: list[int] = []
         self.go = threading.Event()
+        self.abandoned = 0
 
-    def embed(self, inputs: Sequence[Sequence[int]]) -> list[bytes]:
+    def embed(self, inputs: Sequence[Sequence[int]], wanted: Wanted) -> list[bytes]:
         self.go.wait(10)
+        if not wanted():
+            self.abandoned += 1
+            return []
         self.passes.append(len(inputs))
         if any(13 in ids for ids in inputs):
             raise IndexError("no such token")
@@ -67,6 +71,21 @@ async def test_a_request_that_left_before_its_pass_costs_nothing() -> None:
     assert model.passes == [1, 1]
     with pytest.raises(asyncio.CancelledError):
         await leaver
+
+
+async def test_a_pass_that_nobody_waits_for_any_more_can_be_given_up() -> None:
+    model = Model()
+    gathering = Gathering(model.embed)
+    leavers = [asyncio.create_task(gathering.embed([[number]])) for number in (1, 2)]
+    await asyncio.sleep(0.05)
+    for leaver in leavers:
+        leaver.cancel()
+    stayer = asyncio.create_task(gathering.embed([[3]]))
+    await asyncio.sleep(0)
+    model.go.set()
+    assert await stayer == [b"\x03"]
+    assert model.abandoned == 1
+    assert model.passes == [1]
 
 
 async def test_a_pass_is_bounded() -> None:
