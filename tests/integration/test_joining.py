@@ -112,6 +112,27 @@ def test_chat_without_a_service_starts_one_that_ends_after_it(home: Path, enviro
     assert Presence(home).find() is None
 
 
+def test_a_service_that_is_about_to_end_is_not_joined(home: Path, environment: Mapping[str, str]) -> None:
+    """Its claim outlives its notice by the time that its end takes; a service started meanwhile finds no place."""
+    leaving = Presence(home)
+    assert leaving.claim()
+    command = [sys.executable, "-m", "pagoda", "chat", "-m", "hi", "--temperature", "0"]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True) as chatting:
+        psutil.Process(_child_of(chatting.pid)).wait(WAIT_SECONDS)
+        leaving.release()
+        said, _ = chatting.communicate(timeout=WAIT_SECONDS)
+    assert (chatting.returncode, said.strip()) == (0, "fake hi")
+
+
+def _child_of(pid: int) -> int:
+    end = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < end:
+        if children := psutil.Process(pid).children():
+            return children[0].pid
+        time.sleep(0.02)
+    raise AssertionError("it started no service")
+
+
 def test_a_second_service_of_the_same_home_joins_the_first(home: Path, environment: Mapping[str, str]) -> None:
     import json
     import urllib.request

@@ -27,7 +27,10 @@ async def find_or_start(settings: Settings, environment: Mapping[str, str]) -> A
     try:
         async with asyncio.timeout(_START_SECONDS):
             while (notice := presence.find()) is None:
-                if _failed(pid):
+                status = _status_of(pid)
+                if status == 0:  # the home was still another's, which may be about to end and never publish itself
+                    pid = _launch(settings, environment, log)
+                elif status is not None:
                     raise Unavailable(f"Pagoda's service process did not start: {_last_words(log)}")
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
@@ -76,13 +79,10 @@ def _launch(settings: Settings, environment: Mapping[str, str], log: Path) -> in
     )
 
 
-def _failed(pid: int) -> bool:
-    """Whether the process has ended badly; 0 means that another was faster and is about to publish itself."""
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # it ended well, and was seen to, at an earlier look
-        return False
-    return ended == pid and os.waitstatus_to_exitcode(status) != 0
+def _status_of(pid: int) -> int | None:
+    """The exit status of a child of ours; ``None`` while it runs."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended == pid else None
 
 
 def _last_words(log: Path) -> str:

@@ -148,6 +148,10 @@ class Platform(Holdings):
             self._presence.publish(Notice(url=url, key=self.internal_key, pid=os.getpid(), embedded=self._embedded))
             self._resumption = asyncio.create_task(self.resume_batches())  # not before they can join this process
 
+    def withdraw(self) -> None:
+        """Have other processes start a service of their own rather than join this one, which is about to end."""
+        self._presence.withdraw()
+
     async def stop(self) -> None:
         """End the engines, or leave the process that was joined."""
         self.closing.set()

@@ -202,6 +202,7 @@ async def _leave_with_guests(platform: Platform, server: _Server) -> None:
                 await platform.left.wait()
         except TimeoutError:
             if platform.leases == 0:
+                platform.withdraw()  # while it still listens: who joins a moment later would find a closed door
                 server.should_exit = True
                 return
         seconds = _LINGER_SECONDS

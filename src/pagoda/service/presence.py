@@ -56,10 +56,15 @@ class Presence:
             file.write(orjson.dumps(notice))
         draft.replace(self._notice)
 
+    def withdraw(self) -> None:
+        """Let nobody else come, while the claim is kept."""
+        if self._lock.is_locked:
+            self._notice.unlink(missing_ok=True)
+
     def release(self) -> None:
         """Give the claim up."""
         if self._lock.is_locked:
-            self._notice.unlink(missing_ok=True)
+            self.withdraw()
             self._lock.release()
 
     def find(self) -> Notice | None:
