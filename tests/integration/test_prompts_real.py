@@ -28,7 +28,9 @@ SIMILAR = SENTIMENT.replace("name: sentiment", "name: similar").replace("count: 
 def real(settings: Settings, models_directory: Path) -> Settings:
     """Settings that see the built-in models."""
     models = dataclasses.replace(settings.models, directory=str(models_directory))
-    engines = dataclasses.replace(settings.engines, context=400)  # where answers that find no end do end
+    # Where answers that find no end do end, short enough for the embedding model, whose tokens are half as many again;
+    # llama.cpp counts contexts in steps of 256.
+    engines = dataclasses.replace(settings.engines, context=256)
     return dataclasses.replace(settings, models=models, engines=engines)
 
 
