@@ -63,10 +63,13 @@ def write_text(target: Path, text: str) -> None:
 
 
 def bytes_under(folder: Path) -> int:
-    """How much the files in a folder take."""
-    if not folder.is_dir():
-        return 0
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    """How much the files in a folder take; what another process removes meanwhile does not count."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(parent, name)).st_size
+    return size
 
 
 def need_space(directory: Path, size: int, what: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pagoda.core.errors import Unavailable
 from pagoda.core.ports import Progress
 from pagoda.model.catalog.choice import choose_files
-from pagoda.model.catalog.disk import need_space, place, stored
+from pagoda.model.catalog.disk import bytes_under, need_space, place, stored
 from pagoda.model.catalog.entry import Derived, FileSpec, HubFiles, ModelEntry, Wheel
 from pagoda.model.catalog.entry_file import source_data
 from pagoda.model.catalog.hub import Hub, HubFile, HubRepository, matches
@@ -114,8 +114,7 @@ def derive(
     """Build the entry's file from the files in the folder ``origin``."""
     recipe = find_recipe(source.recipe)
     name = derived_name(source, origin_digest)
-    read = sum(path.stat().st_size for path in origin.rglob("*") if path.is_file())
-    need_space(folder, int(read * recipe.growth), f"The model {entry.id}")
+    need_space(folder, int(bytes_under(origin) * recipe.growth), f"The model {entry.id}")
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder) as work:
         target = Path(work) / name
         with stored(f"The model {entry.id}", folder):

@@ -19,7 +19,7 @@ import pytest
 
 from pagoda.core.errors import Conflict, InvalidRequest, NotFound, StoreError, Unavailable
 from pagoda.model.catalog.catalog import Catalog
-from pagoda.model.catalog.disk import locked, spell_bytes
+from pagoda.model.catalog.disk import bytes_under, locked, spell_bytes
 from pagoda.model.catalog.entry import Derived, FileSpec, ModelEntry, RemoteAddress, Wheel
 from pagoda.model.catalog.network import Network
 from pagoda.model.catalog.opening import Shelf, add_remote, discard, obtain, take_in
@@ -246,6 +246,26 @@ def test_a_model_is_built_once_however_many_ask(shop: Shop) -> None:
         thread.join()
     assert len(found) == 4
     assert len(set(found)) == len(built) == 1
+
+
+def test_a_folder_is_measured_while_another_process_fills_it(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_bytes(b"12345")
+    over = threading.Event()
+
+    def churn() -> None:
+        while not over.is_set():
+            draft = tmp_path / ".incoming"
+            draft.mkdir()
+            (draft / "part").touch()
+            shutil.rmtree(draft)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        assert {bytes_under(tmp_path) for _ in range(2_000)} == {5}
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_who_waits_for_another_process_says_so(tmp_path: Path) -> None:
