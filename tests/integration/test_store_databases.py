@@ -190,7 +190,7 @@ async def test_postgresql_without_that_database(postgresql: Cluster) -> None:
 
 async def test_postgresql_locked_by_somebody_else(postgresql_url: str) -> None:
     settings = on_postgresql(postgresql_url)
-    async with open_store(settings) as holder, open_store(settings, patience=0.3) as store:
+    async with open_store(settings) as holder, open_store(settings, patience=1) as store:
         entered, go_on = asyncio.Event(), asyncio.Event()
 
         async def hold(session: AsyncSession) -> None:
@@ -209,7 +209,7 @@ async def test_postgresql_locked_by_somebody_else(postgresql_url: str) -> None:
 
 
 async def test_a_statement_that_takes_too_long_is_ended(postgresql_url: str) -> None:
-    async with open_store(on_postgresql(postgresql_url), patience=0.2) as store:
+    async with open_store(on_postgresql(postgresql_url), patience=1) as store:
         with pytest.raises(StoreError, match="busy"):
             async with store.read() as session:
                 await session.execute(text("SELECT pg_sleep(60)"))

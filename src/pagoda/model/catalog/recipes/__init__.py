@@ -38,7 +38,7 @@ class Recipe:
 
 RECIPES = {
     "minilm-gguf": Recipe(1, ".gguf", "pagoda.model.catalog.recipes.minilm:build"),
-    "e5-gguf": Recipe(1, ".gguf", "pagoda.model.catalog.recipes.e5:build"),
+    "e5-gguf": Recipe(2, ".gguf", "pagoda.model.catalog.recipes.e5:build"),
     "gguf-checkpoint": Recipe(1, "", "pagoda.model.catalog.recipes.dequantised:build", growth=6.0),
 }
 

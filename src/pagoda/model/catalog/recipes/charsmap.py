@@ -51,7 +51,8 @@ class _DoubleArray:
         self._nodes: list[int] = [0] * 256
         self._used = bytearray(256)
         self._used[0] = 1
-        self._first_free = 1
+        self._starts: set[int] = set()
+        self._first_free: dict[int, int] = {}
 
     def lay(self, root: _Branch) -> list[int]:
         """Place the whole trie; node 0 is its root."""
@@ -63,8 +64,9 @@ class _DoubleArray:
                 labels.insert(0, 0)
             if not labels:
                 continue  # only the root of an empty map has none
-            start = self._find(labels, index)
+            start = self._find(labels)
             self._nodes[index] |= self._distance(index ^ start) | (LEAF if branch.value is not None else 0)
+            self._starts.add(start)
             for label in labels:
                 self._used[start ^ label] = 1
                 if label:
@@ -74,19 +76,26 @@ class _DoubleArray:
                     self._nodes[start] = VALUE | branch.value
         return self._nodes
 
-    def _find(self, labels: list[int], index: int) -> int:
-        """A start whose places for all ``labels`` are free and whose distance from ``index`` can be written."""
-        while self._first_free < len(self._used) and self._used[self._first_free]:
-            self._first_free += 1
-        place = self._first_free
-        while True:
-            if place >= len(self._nodes):
-                self._nodes += [0] * 256
-                self._used += bytes(256)
-            start = place ^ labels[0]
-            if not self._used[place] and all(not self._used[start ^ label] for label in labels):
-                return start
+    def _find(self, labels: list[int]) -> int:
+        """A start of this node's own whose places for all ``labels`` are free.
+
+        Two nodes with one start would each pass for the parent of the other's children.
+        """
+        first = labels[0]
+        place = self._first_free.get(first, 1)
+        while self._taken(place, first):
             place += 1
+        self._first_free[first] = place  # what is taken stays taken, so the next search can begin here
+        while self._taken(place, first) or any(self._used[place ^ first ^ label] for label in labels):
+            place += 1
+        return place ^ first
+
+    def _taken(self, place: int, label: int) -> bool:
+        """Whether a child with this label can never come to the place."""
+        if place >= len(self._nodes):
+            self._nodes += [0] * 256
+            self._used += bytes(256)
+        return bool(self._used[place]) or place ^ label in self._starts
 
     @staticmethod
     def _distance(distance: int) -> int:
