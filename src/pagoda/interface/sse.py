@@ -26,6 +26,8 @@ DONE = b"data: [DONE]\n\n"
 
 _UNWATCHED_SECONDS = 0.25
 """How long an answer may take before anybody looks whether its client is still there: looking costs a task."""
+_TOGETHER_BYTES = 2**15
+"""Of frames that are all there already, so many leave in one write; the next ones wait until the client has room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ async def _disconnected(receive: Receive) -> None:
 class EventStream(Response):
     """A stream of frames, each sent as it comes; silence is filled with comments.
 
-    The frames' source is closed as soon as the client is gone; an error of the source becomes the last frame.
+    The frames' source is closed as soon as the client is gone; an error of the source becomes the last frame. Frames of
+    an answer that is ``replayed`` are there already and leave together: only whoever makes them knows that, since a
+    source that is asked for one more does not say whether it will have to wait.
     """
 
     media_type = "text/event-stream"
@@ -109,12 +113,16 @@ class EventStream(Response):
         keepalive: float,
         headers: Mapping[str, str] | None = None,
         style: Style = OPENAI,
+        *,
+        replayed: bool = False,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
         del self.headers["content-length"]
         self._frames = frames
         self._keepalive = keepalive
         self._style = style
+        self._together = _TOGETHER_BYTES if replayed else 0
+        self._held = b""
         self._sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,17 +142,21 @@ class EventStream(Response):
         try:
             async with aclosing(self._frames) as frames:  # type: ignore[type-var]
                 async for block in frames:
-                    await self._send(send, block)
+                    if len(self._held) + len(block) < self._together:
+                        self._held += block
+                    else:
+                        await self._send(send, block)
         except PagodaError as error:
             await self._send(send, self._style.problem(status_of(error), error.message, error.code, error.param))
         except Exception:
             logger.exception("a stream failed unexpectedly")
             said = "Pagoda failed unexpectedly; its log says more."
             await self._send(send, self._style.problem(500, said, "internal_error", None))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": self._held, "more_body": False})
 
     async def _send(self, send: Send, block: bytes) -> None:
         self._sent = time.monotonic()
+        block, self._held = self._held + block, b""
         await send({"type": "http.response.body", "body": block, "more_body": True})
 
     async def _fill_silence(self, send: Send) -> None:
