@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -128,15 +129,22 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until the source ends or the client goes."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        writer = asyncio.ensure_future(self._write(send))
-        helpers = (asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(self._fill_silence(send)))
-        helpers[0].add_done_callback(lambda _: writer.cancel())
+        self._sent = time.monotonic()
+        filler: asyncio.Task[None] | None = None
+
+        def fill() -> None:
+            nonlocal filler
+            filler = asyncio.create_task(self._fill_silence(send))
+
+        begin = asyncio.get_running_loop().call_later(self._keepalive, fill)  # few streams live so long: no task before
         try:
-            await asyncio.wait((writer,))
+            with contextlib.suppress(ClientGone):
+                await while_connected(Request(scope, receive), self._write(send))
         finally:
-            for task in (writer, *helpers):
-                task.cancel()
-            await asyncio.gather(writer, *helpers, return_exceptions=True)
+            begin.cancel()
+            if filler is not None:
+                filler.cancel()
+                await asyncio.gather(filler, return_exceptions=True)
 
     async def _write(self, send: Send) -> None:
         try:
@@ -160,7 +168,6 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": block, "more_body": True})
 
     async def _fill_silence(self, send: Send) -> None:
-        self._sent = self._sent or time.monotonic()
         while True:
             silence = time.monotonic() - self._sent
             if silence >= self._keepalive:
