@@ -209,7 +209,7 @@ def _thinks(entry: Entry, form: ReasoningForm) -> bool:
 def _marked(item: Item, result: CacheUse, *warnings: str, replayed: bool = False) -> Item:
     if isinstance(item, Started):
         told = (*item.warnings, *warnings)
-        return dataclasses.replace(item, cache=result, warnings=told, replayed=replayed)
+        return Started(item.model, item.engine, told, result, replayed)
     return dataclasses.replace(item, cache=result) if isinstance(item, Embeddings) else item
 
 
