@@ -122,10 +122,18 @@ def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0
 
 
 def save_checkpoint(
-    folder: Path, family: str = "llama", *, tied: bool = True, template: bool = True, seed: int = 0
+    folder: Path,
+    family: str = "llama",
+    *,
+    tied: bool = True,
+    template: bool = True,
+    seed: int = 0,
+    dtype: str = "float32",
 ) -> Path:
     """A checkpoint folder."""
-    make_model(family, tied=tied, seed=seed).save_pretrained(folder)
+    import torch
+
+    make_model(family, tied=tied, seed=seed).to(getattr(torch, dtype)).save_pretrained(folder)
     make_tokenizer(template=template).save_pretrained(folder)
     return folder
 

@@ -6,7 +6,6 @@ the file's own scale is one. llama.cpp has no form for DoRA, biases and modules 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from pagoda.model.catalog.entry import ADAPTER_FILES
 from pagoda.model.catalog.recipes.safetensors import broken, read_tensors
 from pagoda.model.catalog.recipes.writing import write_out
 from pagoda.model.export.architecture import FAMILIES, Family
+from pagoda.model.export.folder import read_table
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
@@ -72,10 +72,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             raise InvalidRequest(
                 f"{folder} is no adapter: it has no {needed} (a pickle is never loaded).", param="model"
             )
-    try:
-        config: dict[str, Any] = json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise broken(folder / ADAPTER_FILES[0], f"it is not JSON ({error})") from error
+    config = read_table(folder / ADAPTER_FILES[0])
     if config.get("peft_type") != "LORA":
         raise InvalidRequest(f"{folder} is {config.get('peft_type')}; llama.cpp adapters are LoRA only.", param="model")
     for key, plain in (("use_dora", False), ("bias", "none"), ("modules_to_save", None), ("lora_bias", False)):

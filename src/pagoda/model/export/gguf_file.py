@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
-from numpy.typing import NDArray
 
-from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Progress
 from pagoda.model.catalog.disk import place, stored
-from pagoda.model.catalog.recipes.safetensors import broken, read_tensors
 from pagoda.model.catalog.recipes.writing import write_out
 from pagoda.model.export.architecture import family_of, layers_of
+from pagoda.model.export.folder import read_checkpoint
 from pagoda.model.export.vocabulary import read_vocabulary
 from pagoda.model.quantize.blocks import NUMPY_KINDS, encode
 from pagoda.model.quantize.forms import Form, type_of
-
-
-def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """A checkpoint's config and tensors, which stay in their files until they are used (bfloat16 is widened)."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidRequest(f"{folder} holds no config.json and so no checkpoint.") from None
-    except ValueError as error:
-        raise broken(folder / "config.json", f"it is not JSON ({error})") from error
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InvalidRequest(f"{folder} holds no safetensors weights; a pickle is never loaded.")
-    return config, {name: values for file in files for name, values in read_tensors(file).items()}
 
 
 def write_gguf(

@@ -8,22 +8,19 @@ untied before the merge, and saved with both matrices.
 from __future__ import annotations
 
 import errno
-import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pagoda.core.errors import InvalidRequest, StoreError, Unavailable
+from pagoda.core.errors import InvalidRequest, Unavailable
 from pagoda.model.catalog.entry import ADAPTER_FILES
+from pagoda.model.export.folder import read_table
 
 _ENDS = ("lm_head", "embed_tokens", "wte")
 """Modules that a tied model holds one matrix for."""
-
-FLOATS: Mapping[str, str] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""Forms that a checkpoint of safetensors has, in torch's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +84,6 @@ def save_merged(trained: Trained, folder: Path, dtype: str) -> bool:
     return untied
 
 
-def form_of(folder: Path) -> str:
-    """The form that a checkpoint says it has; F32 where it says none of ``FLOATS``."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{folder / 'config.json'} cannot be read ({error}).", code="broken_file") from error
-    said = config.get("dtype") or config.get("torch_dtype")
-    return next((form for form, dtype in FLOATS.items() if dtype == said), "F32")
-
-
 def is_adapter(folder: Path) -> bool:
     """Whether PEFT saved an adapter in the folder."""
     return (folder / ADAPTER_FILES[0]).is_file()
@@ -104,11 +91,7 @@ def is_adapter(folder: Path) -> bool:
 
 def base_named_by(adapter: Path) -> str:
     """What the adapter says it was trained on: a path or a hub's id."""
-    path = adapter / ADAPTER_FILES[0]
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}).", code="broken_file") from error
+    return str(read_table(adapter / ADAPTER_FILES[0]).get("base_model_name_or_path") or "")
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:

@@ -33,9 +33,25 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
 def tensor_sizes(path: Path) -> dict[str, int]:
     """The number of elements of each tensor, from the header alone; ``StoreError`` as ``read_tensors``."""
+    return {name: size for name, (_, size) in _outline(path).items()}
+
+
+def numbers_by_type(path: Path) -> dict[str, int]:
+    """How many numbers a file holds in each type, from the header alone; ``StoreError`` as ``read_tensors``."""
+    counts: dict[str, int] = {}
+    for kind, size in _outline(path).values():
+        counts[kind] = counts.get(kind, 0) + size
+    return counts
+
+
+def _outline(path: Path) -> dict[str, tuple[str, int]]:
+    """Type and number of elements of each tensor."""
     header, _ = _header(path)
     try:
-        return {name: math.prod(int(side) for side in about["shape"]) for name, about in header.items()}
+        return {
+            name: (str(about["dtype"]), math.prod(int(side) for side in about["shape"]))
+            for name, about in header.items()
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise broken(path, f"its header is malformed ({error})") from error
 
