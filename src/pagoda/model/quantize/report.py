@@ -99,6 +99,7 @@ def draw(rows: Sequence[Row], precision: str, place: Path) -> None:
     for row in rows:
         if row.form == ORIGINAL:
             axes.axvline(row.bytes / 1e6, color="grey", linestyle="--", label=f"{ORIGINAL} ({precision})")
+    axes.margins(x=0.12)
     axes.set_yscale("log")
     axes.set_xlabel("MB on disk")
     axes.set_ylabel("KL divergence from the original")
