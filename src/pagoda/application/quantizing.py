@@ -6,6 +6,7 @@ import asyncio
 import gc
 import shutil
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
@@ -164,9 +165,8 @@ class _Work:
                 return await asyncio.to_thread(self._in_torch, form, measure)
             return await self._in_gguf(form, trained, measure)
         except (PagodaError, OSError, ValueError, RuntimeError, TypeError, NotImplementedError) as error:
-            why = " ".join(str(error).split())[:300] or type(error).__name__
-            self._context.log(f"{form}: {type(error).__name__}: {error}")
-            return Row(form=form, engine=engine, kinds={}, problem=why)
+            self._context.log("".join(traceback.format_exception(error)).rstrip())
+            return Row(form=form, engine=engine, kinds={}, problem=_reason(error))
 
     def _in_torch(self, form: str, measure: Measure) -> Row:
         method = find_method(form)
@@ -241,6 +241,15 @@ class _Work:
             states = await platform.states()
             used = states.get(entry.id, {}).get("used", {})
         return reading, writing, int(used.get("host") or 0) or None
+
+
+def _reason(error: Exception) -> str:
+    """Why a form is no result, in our words; those of libraries are in the run's log."""
+    if isinstance(error, PagodaError):
+        return error.message
+    if isinstance(error, OSError):
+        return f"{error.strerror or 'its files cannot be read or written'} (see the run's log)."
+    return f"what makes or loads it failed with {type(error).__name__} (see the run's log)."
 
 
 def _rate(parts: Iterable[tuple[int, float]]) -> float:

@@ -296,6 +296,31 @@ def test_what_cannot_be_exported_is_refused_by_name(settings: Settings, tmp_path
         assert run.status == "failed"
 
 
+def test_what_is_broken_or_of_another_base_is_told_in_words_of_ours(settings: Settings, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "base")
+    adapter = save_adapter(checkpoint, tmp_path / "adapter", ["q_proj"])
+    make_model("llama", hidden_size=32).save_pretrained(tmp_path / "small")
+    make_tokenizer().save_pretrained(tmp_path / "small")
+    others = {
+        tmp_path / "small": "the base's is 32 by 32.",
+        save_checkpoint(tmp_path / "gpt2", "gpt2"): "the base has no such module.",
+    }
+    for other, said in others.items():
+        error = export(settings, adapter, base=str(other)).error
+        assert error == (
+            f"The adapter in {adapter} does not fit its base model: its model.layers.0.self_attn.q_proj has 64 inputs, "
+            f"and {said}"
+        )
+
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    (checkpoint / "config.json").write_text(json.dumps(config | {"hidden_size": 32}), encoding="utf-8")
+    run = export(settings, checkpoint)
+    assert f"The checkpoint in {checkpoint} cannot be loaded: transformers takes its config," in str(run.error)
+    assert "mismatched" in (settings.runs_directory / run.id / "log.txt").read_text(encoding="utf-8")
+    (checkpoint / "config.json").write_text("{\n", encoding="utf-8")
+    assert "its weights or its config.json are corrupt" in str(export(settings, checkpoint).error)
+
+
 @pytest.mark.real_model
 @pytest.mark.timeout(300)
 def test_smollm2_is_served_from_q8_0_with_its_checkpoints_answers(

@@ -215,10 +215,19 @@ def test_a_form_that_does_not_load_again_is_no_result(
     other = save_checkpoint(tmp_path / "other", "qwen2")
     monkeypatch.setitem(methods.METHODS, "fp16", replace(method, load=lambda folder: method.load(other)))
 
-    report = quantise(settings, save_checkpoint(tmp_path / "base"), ["fp16"], texts)
+    monkeypatch.setitem(methods.METHODS, "bf16", replace(methods.METHODS["bf16"], make=_fail))
+
+    report = quantise(settings, save_checkpoint(tmp_path / "base"), ["fp16", "bf16"], texts)
 
     assert report["by"]["fp16"]["reloaded"] is False
     assert "fp16 is no result: what was saved loads as another model" in " ".join(report["said"])
+    assert "bf16 is no result: what makes or loads it failed with RuntimeError" in " ".join(report["said"])
+    logs = list(settings.runs_directory.glob("*/log.txt"))
+    assert "words of a library" in logs[0].read_text(encoding="utf-8")
+
+
+def _fail(folder: Path) -> Any:
+    raise RuntimeError("words of a library")
 
 
 def test_what_is_unknown_or_not_installed_is_refused_by_name(

@@ -25,7 +25,8 @@ from pagoda.model.catalog.recipes.writing import write_out
 from pagoda.model.export.architecture import FAMILIES, Family
 from pagoda.model.export.folder import read_table
 
-_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+PAIR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+"""How PEFT names the two matrices of a module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def _pairs(folder: Path, tensors: Mapping[str, NDArray[Any]]) -> dict[str, tuple
     """The A (rank, inputs) and B (outputs, rank) matrix of each module."""
     sides: dict[str, dict[str, NDArray[Any]]] = {}
     for key, values in tensors.items():
-        match = _KEY.fullmatch(key)
+        match = PAIR.fullmatch(key)
         if match is None or match["module"].endswith(("lm_head", "embed_tokens", "wte")):
             raise InvalidRequest(
                 f"The adapter in {folder} changes {key}, which llama.cpp cannot add at run time; merge it with "
