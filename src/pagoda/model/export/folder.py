@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pagoda.core.errors import InvalidRequest, StoreError
-from pagoda.model.catalog.recipes.safetensors import broken, numbers_by_type, read_tensors
+from pagoda.model.catalog.recipes.safetensors import Tensors, broken, numbers_by_type
 
 FLOATS: Mapping[str, str] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Forms that a checkpoint of safetensors has, in torch's words."""
@@ -32,12 +32,11 @@ def read_table(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """A checkpoint's config and tensors, which stay in their files until they are used (bfloat16 is widened)."""
+def read_checkpoint(folder: Path) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+    """A checkpoint's config and tensors, which stay in their files until they are used (bfloat16 is widened then)."""
     if not (folder / "config.json").is_file():
         raise InvalidRequest(f"{folder} holds no config.json and so no checkpoint.")
-    config = read_table(folder / "config.json")
-    return config, {name: values for file in weights_in(folder) for name, values in read_tensors(file).items()}
+    return read_table(folder / "config.json"), Tensors(*weights_in(folder))
 
 
 def weights_in(folder: Path) -> list[Path]:

@@ -27,7 +27,8 @@ def write_gguf(
     """
     config, state = read_checkpoint(folder)
     family = family_of(config)
-    rows = next(len(values) for name, values in state.items() if name.endswith(("embed_tokens.weight", "wte.weight")))
+    rows = next(len(state[name]) for name in state if name.endswith(("embed_tokens.weight", "wte.weight")))
+    tied = bool(config.get("tie_word_embeddings")) or not any(name.endswith("lm_head.weight") for name in state)
     vocabulary = read_vocabulary(folder, tokenizer, stops, rows)
     draft = target.with_name(f".{target.name}.draft")
     with stored(f"The file {target.name}", target.parent):
@@ -40,13 +41,11 @@ def write_gguf(
             writer.add_file_type(form.file_type)
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             vocabulary.write(writer)
-            tensors = dict(family.tensors(state, config))
-            tied = "output.weight" not in tensors
-            for done, (name, values) in enumerate(tensors.items(), 1):
+            for done, (name, values) in enumerate(family.tensors(state, config), 1):  # one at a time in memory
                 kind = type_of(form, name, values.shape, layers_of(config), tied=tied)
                 data = encode(values, kind)
                 writer.add_tensor(name, data, raw_dtype=None if kind in NUMPY_KINDS else kind)
-                progress("quantise", done, len(tensors))
+                progress("quantise", done, max(done, len(state)))
             write_out(writer)
             place(draft, target)
         finally:
