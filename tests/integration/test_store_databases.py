@@ -213,3 +213,18 @@ async def test_a_statement_that_takes_too_long_is_ended(postgresql_url: str) -> 
         with pytest.raises(StoreError, match="busy"):
             async with store.read() as session:
                 await session.execute(text("SELECT pg_sleep(60)"))
+
+
+async def test_a_connection_that_ends_before_its_session_is_the_databases_fault(postgresql_url: str) -> None:
+    async with open_store(on_postgresql(postgresql_url)) as store, open_store(on_postgresql(postgresql_url)) as other:
+
+        async def last_words() -> None:
+            async with store.read() as session:
+                own = (await session.execute(text("SELECT pg_backend_pid()"))).scalar()
+                async with other.read() as beside:
+                    await beside.execute(text(f"SELECT pg_terminate_backend({own}, 5000)"))
+
+        with pytest.raises(StoreError) as caught:
+            await last_words()
+        assert caught.value.retryable
+        await add(store, "one")

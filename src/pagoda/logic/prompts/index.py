@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pagoda.core.errors import NotFound, PagodaError, StoreError
+from pagoda.core.recurring import recur
 from pagoda.core.types import Call
 from pagoda.logic.prompts.library import from_library
 from pagoda.logic.prompts.prompt import PromptReference, PromptVersion
@@ -143,9 +144,8 @@ class PromptIndex:
         return version
 
     async def _follow(self) -> None:
-        while True:
-            await self.refresh()
-            await asyncio.sleep(self._refresh_seconds)
+        await self.refresh()
+        await recur(self.refresh, self._refresh_seconds)
 
 
 def _packaged(reference: PromptReference) -> PromptVersion:

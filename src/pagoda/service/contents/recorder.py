@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pagoda.core.errors import PagodaError, StoreError
+from pagoda.core.recurring import recur
 from pagoda.core.settings import Log
 from pagoda.core.storage.text import storable
 from pagoda.core.types import Call, CallDelta, Delta, Event, Generation
@@ -36,10 +37,11 @@ class Recorder:
         self._records = records
         self._rows: list[dict[str, Any]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._pruned: float | None = None
 
     def start(self) -> None:
         """Write from now on; what is too old goes even where nothing is taken down any more."""
-        self._writing = asyncio.create_task(self._work())
+        self._writing = asyncio.create_task(recur(self._work, _WRITE_SECONDS))
 
     async def close(self) -> None:
         """Write what is left."""
@@ -103,14 +105,11 @@ class Recorder:
             logger.warning("prompts and answers wait to be written: %s", error.message)
 
     async def _work(self) -> None:
-        looked = -_PRUNE_SECONDS
-        while True:
-            now = asyncio.get_running_loop().time()
-            if self._settings.content != "off" and now - looked >= _PRUNE_SECONDS:
-                looked = now
-                await self._prune()
-            await asyncio.sleep(_WRITE_SECONDS)
-            await self.flush()
+        await self.flush()
+        now = asyncio.get_running_loop().time()
+        if self._settings.content != "off" and (self._pruned is None or now - self._pruned >= _PRUNE_SECONDS):
+            self._pruned = now
+            await self._prune()
 
     async def _prune(self) -> None:
         from pagoda.service.contents.shelf import prune  # noqa: PLC0415

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pagoda.core.errors import Forbidden, InvalidRequest, PagodaError, StoreError, Unauthenticated
+from pagoda.core.recurring import recur
 from pagoda.core.settings import Keys as Settings
 from pagoda.service.keys.key import Key
 from pagoda.service.keys.secret import has_form, hash_of
@@ -125,7 +126,7 @@ class KeyRing:
     async def start(self) -> None:
         """Learn whether keys are needed, and have at hand those that were used last; renew them from now on."""
         await self.refresh(warm=True)
-        self._task = asyncio.create_task(self._renew())
+        self._task = asyncio.create_task(recur(self._renew, self._settings.refresh_seconds))
 
     async def close(self) -> None:
         """Write what is left to write, and end what still waits for the database."""
@@ -304,11 +305,9 @@ class KeyRing:
             self._refused.popitem(last=False)
 
     async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.refresh_seconds)
-            await self.refresh()
-            if self._works:
-                await self._bounded("write", self._write_pending, timid=True)
+        await self.refresh()
+        if self._works:
+            await self._bounded("write", self._write_pending, timid=True)
 
     async def _write_pending(self, book: KeyBook) -> None:
         rows, self._pending.audit = self._pending.audit, []

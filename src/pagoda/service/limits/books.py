@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagoda.core.errors import StoreError
+from pagoda.core.recurring import recur
 from pagoda.service.limits.account import NOTHING, Account, Amount, period_of
 from pagoda.service.limits.entries import Batch, Change, HolderGone, Row, Taken, Wish
 from pagoda.service.limits.metrics import LimitMetrics
@@ -81,7 +82,7 @@ class Books:
     def start(self) -> None:
         """Begin to write what is recorded."""
         self._metrics.working.labels("database").set(1)
-        self._writer = asyncio.create_task(self._write_on(), name="usage-writer")
+        self._writer = asyncio.create_task(recur(self._write_on, 0.0), name="usage-writer")
 
     async def close(self) -> None:
         """Write what is left and give the slices back, as far as the database lets us within a few seconds."""
@@ -247,17 +248,16 @@ class Books:
         return self._ledger
 
     async def _write_on(self) -> None:
-        while True:
-            await self._wait()
-            try:
-                if self.pending or self._purses:
-                    await self.flush()
-                if self._ledger is not None and time.monotonic() - self._beaten > self._pace.lease / 4:
-                    await self._keep_alive(self._ledger)
-                self._well()
-            except StoreError as error:
-                self._failed(error)
-                self._sum_up()
+        await self._wait()
+        try:
+            if self.pending or self._purses:
+                await self.flush()
+            if self._ledger is not None and time.monotonic() - self._beaten > self._pace.lease / 4:
+                await self._keep_alive(self._ledger)
+            self._well()
+        except StoreError as error:
+            self._failed(error)
+            self._sum_up()
 
     async def _wait(self) -> None:
         """Until something is to be written, or a sign of life is due; then a moment, so that more comes together."""

@@ -8,6 +8,7 @@ import socket
 from urllib.parse import urlsplit, urlunsplit
 
 from pagoda.core.pool_settings import PoolSettings, ReplicaSettings
+from pagoda.core.recurring import recur
 from pagoda.service.routing.pool import ReplicaPool
 from pagoda.service.routing.roster import Roster
 
@@ -23,9 +24,8 @@ class Discovery:
 
     async def run(self) -> None:
         """Follow it until cancelled."""
-        while True:
-            await self.follow()
-            await asyncio.sleep(self._pool.settings.dns_seconds)
+        await self.follow()
+        await recur(self.follow, self._pool.settings.dns_seconds)
 
     async def follow(self) -> None:
         """Look the name up once; addresses that are new join, those that are gone leave and finish what they have."""

@@ -14,6 +14,7 @@ import logging
 import time
 
 from pagoda.core.errors import ModelError, PagodaError
+from pagoda.core.recurring import recur
 from pagoda.core.settings import Routing
 from pagoda.model.engines.contract import Engine, Health
 from pagoda.model.engines.openai import STOPPED, UNREACHABLE
@@ -51,16 +52,18 @@ class Watch:
     async def run(self) -> None:
         """Look until cancelled."""
         try:
-            while True:
-                for pool in list(self._router.pools.values()):
-                    for replica in list(pool.replicas.values()):
-                        self.look(pool, replica, time.monotonic())
-                await asyncio.sleep(self._settings.health_seconds)
+            await self._look_at_all()
+            await recur(self._look_at_all, self._settings.health_seconds)
         finally:
             tasks = [*self._questions.values(), *self._loading]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_at_all(self) -> None:
+        for pool in list(self._router.pools.values()):
+            for replica in list(pool.replicas.values()):
+                self.look(pool, replica, time.monotonic())
 
     def look(self, pool: ReplicaPool, replica: Replica, now: float) -> None:
         """One look at a replica: read the answer to the last question, judge, ask the next."""
