@@ -174,7 +174,7 @@ class _Waits:
     def __init__(self, waits: list[float]) -> None:
         self._waits = waits
 
-    def labels(self, model: str, priority: str) -> _Waits:
+    def tally(self, model: str, priority: str) -> _Waits:
         del model
         return self if priority == "interactive" else _Waits([])
 

@@ -68,6 +68,8 @@ class Call:
     cache: CacheWish = "default"
     cache_max_age: float | None = None
     """Oldest cached answer that will do, seconds."""
+    whole: bool = False
+    """Whether nobody sees the pieces of the answer: one that is kept need not be taken apart again."""
     parent: str | None = None
     unit: str | None = None
     """Whom an experiment assigns, as ``X-Experiment-Unit`` says; without it the user, or else the key."""
@@ -167,6 +169,8 @@ class Started:
     warnings: tuple[str, ...] = ()
     cache: CacheUse = "bypass"
     """``hit``: no engine computed this for this call, which is therefore charged nothing by default."""
+    replayed: bool = False
+    """Whether a kept answer is given again, all of which is there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,8 @@ class Delta:
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     reasoning: str = ""
+    pieces: int = 1
+    """How many pieces it came in from the engine; where tokens have to be estimated, a piece counts as one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -382,6 +382,11 @@ def stream_headers(model: str, first: Event | None) -> dict[str, str]:
     return answer_headers(model, "bypass")
 
 
+def is_replayed(first: Event | None) -> bool:
+    """Whether a stream is a kept answer that is given again, by its first event."""
+    return isinstance(first, Started) and first.replayed
+
+
 def json_response(value: Any, headers: dict[str, str] | None = None) -> Response:
     """A JSON response."""
     return Response(orjson.dumps(value), media_type="application/json", headers=headers)

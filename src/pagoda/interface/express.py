@@ -71,7 +71,7 @@ class _Stop:
 
     async def serve(self, request: Request) -> Response:
         """The endpoint's answer."""
-        body = self._read(await request.body())
+        body = self._read(await body_of(request.receive))
         stage = await backstage(request)
         return await self._endpoint(body=body, request=request, stage=stage, call=await call_of(request))
 
@@ -91,6 +91,18 @@ class _Stop:
         except ValidationError as error:
             found = error.errors(include_url=False)
             raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from error
+
+
+async def body_of(receive: Receive) -> bytes:
+    """A request's body, mostly one message: the framework's reader is a generator. Raises ``ClientGone``."""
+    message = await receive()
+    parts = [message.get("body", b"")]
+    while message["type"] == "http.request" and message.get("more_body"):
+        message = await receive()
+        parts.append(message.get("body", b""))
+    if message["type"] != "http.request":
+        raise ClientGone
+    return b"".join(parts)
 
 
 def _is_json(scope: Scope) -> bool:

@@ -175,7 +175,7 @@ class Entrance:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if note.model and status < 400 and (spent := note.overhead()) is not None:
-                    telemetry.child(telemetry.overhead, _endpoint(scope)).observe(spent)
+                    telemetry.overhead.tally(_endpoint(scope)).observe(spent)
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -193,7 +193,7 @@ class Entrance:
             note.end(status)
             endpoint = _endpoint(scope)
             telemetry.child(telemetry.http_requests, endpoint, str(status)).inc()
-            telemetry.child(telemetry.http_duration, endpoint).observe(note.spent)
+            telemetry.http_duration.tally(endpoint).observe(note.spent)
             if self._journal is not None:
                 self._journal.tell(scope, note, endpoint, status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,6 +27,8 @@ DONE = b"data: [DONE]\n\n"
 
 _UNWATCHED_SECONDS = 0.25
 """How long an answer may take before anybody looks whether its client is still there: looking costs a task."""
+_TOGETHER_BYTES = 2**15
+"""Of frames that are all there already, so many leave in one write; the next ones wait until the client has room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,9 @@ async def _disconnected(receive: Receive) -> None:
 class EventStream(Response):
     """A stream of frames, each sent as it comes; silence is filled with comments.
 
-    The frames' source is closed as soon as the client is gone; an error of the source becomes the last frame.
+    The frames' source is closed as soon as the client is gone; an error of the source becomes the last frame. Frames of
+    an answer that is ``replayed`` are there already and leave together: only whoever makes them knows that, since a
+    source that is asked for one more does not say whether it will have to wait.
     """
 
     media_type = "text/event-stream"
@@ -109,46 +114,60 @@ class EventStream(Response):
         keepalive: float,
         headers: Mapping[str, str] | None = None,
         style: Style = OPENAI,
+        *,
+        replayed: bool = False,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
         del self.headers["content-length"]
         self._frames = frames
         self._keepalive = keepalive
         self._style = style
+        self._together = _TOGETHER_BYTES if replayed else 0
+        self._held = b""
         self._sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until the source ends or the client goes."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        writer = asyncio.ensure_future(self._write(send))
-        helpers = (asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(self._fill_silence(send)))
-        helpers[0].add_done_callback(lambda _: writer.cancel())
+        self._sent = time.monotonic()
+        filler: asyncio.Task[None] | None = None
+
+        def fill() -> None:
+            nonlocal filler
+            filler = asyncio.create_task(self._fill_silence(send))
+
+        begin = asyncio.get_running_loop().call_later(self._keepalive, fill)  # few streams live so long: no task before
         try:
-            await asyncio.wait((writer,))
+            with contextlib.suppress(ClientGone):
+                await while_connected(Request(scope, receive), self._write(send))
         finally:
-            for task in (writer, *helpers):
-                task.cancel()
-            await asyncio.gather(writer, *helpers, return_exceptions=True)
+            begin.cancel()
+            if filler is not None:
+                filler.cancel()
+                await asyncio.gather(filler, return_exceptions=True)
 
     async def _write(self, send: Send) -> None:
         try:
             async with aclosing(self._frames) as frames:  # type: ignore[type-var]
                 async for block in frames:
-                    await self._send(send, block)
+                    if len(self._held) + len(block) < self._together:
+                        self._held += block
+                    else:
+                        await self._send(send, block)
         except PagodaError as error:
             await self._send(send, self._style.problem(status_of(error), error.message, error.code, error.param))
         except Exception:
             logger.exception("a stream failed unexpectedly")
             said = "Pagoda failed unexpectedly; its log says more."
             await self._send(send, self._style.problem(500, said, "internal_error", None))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": self._held, "more_body": False})
 
     async def _send(self, send: Send, block: bytes) -> None:
         self._sent = time.monotonic()
+        block, self._held = self._held + block, b""
         await send({"type": "http.response.body", "body": block, "more_body": True})
 
     async def _fill_silence(self, send: Send) -> None:
-        self._sent = self._sent or time.monotonic()
         while True:
             silence = time.monotonic() - self._sent
             if silence >= self._keepalive:

@@ -83,7 +83,7 @@ class Gate:
 
     def waited(self, priority: int, seconds: float) -> None:
         """A request was admitted after that time."""
-        self._telemetry.child(self._telemetry.queue_wait, self.name, class_of(priority)).observe(seconds)
+        self._telemetry.queue_wait.tally(self.name, class_of(priority)).observe(seconds)
 
     async def enter(self, waiter: Waiter, now: float, *, shared: bool) -> None:
         """Come to the line, and wait for the turn."""

@@ -102,7 +102,9 @@ class ModelService:
                 stream = cast("AsyncIterator[Event]", self.cache.stream(model, request, call, produce))
                 async with aclosing(stream) as events:  # type: ignore[type-var]
                     pace = Pace(telemetry, model.id)
-                    while (event := await _next(events, limit, model)) is not None:
+                    # A deadline's timer for each token would cost more than the rest of this.
+                    following = partial(anext, events, None) if limit is None else partial(_next, events, limit, model)
+                    while (event := await following()) is not None:
                         charge.note(event)
                         pace.note(event)
                         span.take(event)
@@ -334,7 +336,7 @@ class _Counted:
             status = error.code
         telemetry.child(telemetry.active, self._labels[0]).dec()
         telemetry.child(telemetry.requests, *self._labels, status).inc()
-        telemetry.child(telemetry.duration, *self._labels).observe(time.perf_counter() - self._began)
+        telemetry.duration.tally(*self._labels).observe(time.perf_counter() - self._began)
         self._span.end(status)
 
 
@@ -343,10 +345,8 @@ def _limit_of(call: Call) -> float | None:
     return None if call.deadline is None else asyncio.get_running_loop().time() + call.deadline - time.time()
 
 
-async def _next(events: AsyncIterator[Event], limit: float | None, model: ModelEntry) -> Event | None:
+async def _next(events: AsyncIterator[Event], limit: float, model: ModelEntry) -> Event | None:
     """The next event, if it comes before a time of the loop's clock; ``None`` at the end. Raises ``ModelTimeout``."""
-    if limit is None:  # a deadline's timer for each token would cost more than the rest of this
-        return await anext(events, None)
     try:
         async with asyncio.timeout_at(limit):
             return await anext(events, None)

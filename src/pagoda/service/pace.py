@@ -42,7 +42,7 @@ class Pace:
             now = perf_counter()
             if self._pieces == 0:
                 self._first = now
-                self._telemetry.child(self._telemetry.first_token, self._model).observe(now - self._began)
+                self._telemetry.first_token.tally(self._model).observe(now - self._began)
                 if self._note is not None:
                     self._note.first = now
             elif self._computed:

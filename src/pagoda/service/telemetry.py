@@ -43,30 +43,30 @@ class Telemetry:
             "llm_requests", "Model calls by outcome.", ("model", "verb", "status"), registry=self.registry
         )
         self.active = Gauge("llm_active_requests", "Model calls in flight.", ("model",), registry=self.registry)
-        self.duration = Histogram(
+        self.duration = LoopHistogram(
             "llm_request_duration_seconds",
             "Time of a whole model call.",
             ("model", "verb"),
-            registry=self.registry,
-            buckets=_SECONDS,
+            _SECONDS,
+            self.registry,
         )
-        self.first_token = Histogram(
+        self.first_token = LoopHistogram(
             "llm_time_to_first_token_seconds",
             "Time to the first text of an answer.",
             ("model",),
-            registry=self.registry,
-            buckets=_SECONDS,
+            _SECONDS,
+            self.registry,
         )
         self.tokens = Counter("llm_tokens", "Tokens by kind.", ("model", "kind"), registry=self.registry)
         self.http_requests = Counter(
             "nlp_requests", "HTTP requests by endpoint and status.", ("endpoint", "status"), registry=self.registry
         )
-        self.http_duration = Histogram(
+        self.http_duration = LoopHistogram(
             "nlp_request_duration_seconds",
             "Time of a whole HTTP request, its stream included.",
             ("endpoint",),
-            registry=self.registry,
-            buckets=_SECONDS,
+            _SECONDS,
+            self.registry,
         )
         self.engine_ready = Gauge(
             "pagoda_engine_ready", "1 while the model's engine is ready.", ("model",), registry=self.registry
@@ -88,7 +88,7 @@ class Telemetry:
         self.token_gaps = LoopHistogram(
             "llm_inter_token_latency_seconds",
             "Time between two pieces of an answer that an engine computes.",
-            "model",
+            ("model",),
             _TOKEN_SECONDS,
             self.registry,
         )
@@ -101,12 +101,12 @@ class Telemetry:
             ("model",),
             registry=self.registry,
         )
-        self.overhead = Histogram(
+        self.overhead = LoopHistogram(
             "pagoda_overhead_seconds",
             "Time to an answer's head that was neither the line's nor an engine's.",
             ("endpoint",),
-            registry=self.registry,
-            buckets=_OVERHEAD_SECONDS,
+            _OVERHEAD_SECONDS,
+            self.registry,
         )
 
     def _count_processes(self) -> None:
@@ -120,12 +120,12 @@ class Telemetry:
         ProcessCollector(registry=self.registry)
 
     def _count_queues(self) -> None:
-        self.queue_wait = Histogram(
+        self.queue_wait = LoopHistogram(
             "pagoda_queue_wait_seconds",
             "Time that admitted requests waited for their turn.",
             ("model", "priority"),
-            registry=self.registry,
-            buckets=_SECONDS,
+            _SECONDS,
+            self.registry,
         )
         self.queue_depth = Gauge(
             "pagoda_queue_depth", "Requests that wait for their turn.", ("model", "priority"), registry=self.registry

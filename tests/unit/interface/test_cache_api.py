@@ -23,6 +23,7 @@ MODELS = (
             {"contains": "endless", "token_seconds": 0.03, "text": "word " * 3000},
             {"contains": "late", "first_seconds": 0.3, "text": "at last"},
             {"contains": "broken form", "text": '{"age": "seven"}'},
+            {"contains": "ponder", "text": "<think>\nLet me see, two and two.\n</think>\n\nIt is four."},
             {"contains": "cut here", "fault": "cut", "fault_at": 2, "text": "one two three four"},
         ]
     ),
@@ -111,6 +112,16 @@ async def test_a_streamed_hit_has_the_same_frames(service: Service) -> None:
     assert first == second
     assert len(first) > 5
     assert (await ask(service, CHAT, chat("one two three")))[1] == "hit", "whole or streamed is the same answer"
+
+
+@pytest.mark.parametrize("text", ["hello whole world", "ponder"])
+async def test_a_whole_hit_says_and_counts_the_same(service: Service, text: str) -> None:
+    _, first_use, first = await ask(service, CHAT, chat(text))
+    _, second_use, second = await ask(service, CHAT, chat(text))
+    assert (first_use, second_use) == ("miss", "hit")
+    assert first["choices"] == second["choices"]
+    assert first["usage"] == second["usage"]
+    assert ("completion_tokens_details" in first["usage"]) == (text == "ponder")
 
 
 async def test_log_probabilities_come_again_exactly(service: Service) -> None:

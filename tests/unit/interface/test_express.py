@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from starlette.types import Message
+
 from pagoda.core.settings import Settings
+from pagoda.interface.express import body_of
+from pagoda.interface.sse import ClientGone
 from tests.services import fake_model, running
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "seed": 1}
@@ -50,3 +55,20 @@ async def test_both_ways_answer_the_same(settings: Settings) -> None:
                     answers.append((response.status, response.content_type, without_own(await response.json())))
             assert answers[0] == answers[1], name
             assert (answers[0][0] == 200) == (name in GOOD), name
+
+
+async def test_a_body_is_read_in_all_its_parts_and_a_client_that_leaves_in_it_is_gone() -> None:
+    parts: list[Message] = [
+        {"type": "http.request", "body": b"one ", "more_body": True},
+        {"type": "http.request", "more_body": True},
+        {"type": "http.request", "body": b"two"},
+    ]
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    coming = list(parts)
+    assert await body_of(receive) == b"one two"
+    coming = [parts[0], {"type": "http.disconnect"}]
+    with pytest.raises(ClientGone):
+        await body_of(receive)

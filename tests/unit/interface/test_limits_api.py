@@ -131,6 +131,21 @@ async def test_a_cache_hit_is_charged_only_where_settings_say_so(settings: Setti
         assert (await budget(service, "key:k")).spent_tokens == (2 * total if charged else total)
 
 
+async def test_a_hit_that_breaks_its_form_is_charged_by_all_of_its_pieces(settings: Settings) -> None:
+    settings = replace(settings, limits=replace(settings.limits, charge_cache_hits=True))
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}}
+    async with running(settings, [fake_model(text="one two three four")], Ring(limited("k"))) as service:
+        wanted = {"temperature": 0, "response_format": form}
+        _, whole, _ = await ask(service, "k", temperature=0, cache="")
+        computed = whole["usage"]["completion_tokens"]
+        assert computed > 3
+        for _ in range(2):
+            assert (await ask(service, "k", cache="", **wanted))[0] == 502
+        hits = [row for row in await rows(service) if row.status == "cancelled"]
+        assert [row.completion_tokens for row in hits] == [computed] * len(hits)
+        assert len(hits) >= 1
+
+
 async def test_a_client_that_leaves_is_charged_what_was_produced(settings: Settings) -> None:
     ring = Ring(limited("k", budget_tokens=100_000, concurrent=1))
     slow = fake_model(text=" ".join(["word"] * 1000), token_seconds=0.02)

@@ -28,11 +28,12 @@ BOUNDS = (0.01, 0.1, 1.0)
 @given(st.lists(st.floats(0, 5)))
 def test_the_cheap_histogram_tells_what_the_library_s_own_tells(values: list[float]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    tally = LoopHistogram("gap_seconds", "Gaps.", "model", BOUNDS, ours).tally("m")
-    child = Histogram("gap_seconds", "Gaps.", ("model",), registry=theirs, buckets=BOUNDS).labels("m")
-    for value in values:
-        tally.observe(value)
-        child.observe(value)
+    labels = ("model", "verb")
+    told = LoopHistogram("gap_seconds", "Gaps.", labels, BOUNDS, ours)
+    other = Histogram("gap_seconds", "Gaps.", labels, registry=theirs, buckets=BOUNDS)
+    for place, value in enumerate(values):
+        told.tally("m", str(place % 2)).observe(value)
+        other.labels("m", str(place % 2)).observe(value)
     lines = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
     assert generate_latest(ours).splitlines() == lines
 

@@ -17,6 +17,7 @@ from pagoda.interface.context import (
     asked_model,
     backstage,
     call_of,
+    is_replayed,
     on_behalf_of,
     stream_headers,
 )
@@ -61,8 +62,8 @@ async def chat(
     events = stage.inference.complete(wanted, call)
     first = await while_connected(request, anext(events, None))
     frames = writer.frames(events, first, wanted.n)
-    headers = stream_headers(wanted.model, first)
-    return _told(EventStream(frames, stage.settings.server.keepalive_seconds, headers), call)
+    headers, silence = stream_headers(wanted.model, first), stage.settings.server.keepalive_seconds
+    return _told(EventStream(frames, silence, headers, replayed=is_replayed(first)), call)
 
 
 async def answer_chat(body: ChatRequest, model: str, inference: Inference, call: Call) -> Answered:

@@ -21,6 +21,7 @@ from pagoda.interface.context import (
     asked_model,
     backstage,
     call_of,
+    is_replayed,
     on_behalf_of,
     stream_headers,
 )
@@ -61,7 +62,8 @@ async def completions(
     first = await while_connected(request, anext(events, None))
     frames = _frames(stage, call, wanted, (events, first), writer, echo=bool(body.echo))
     headers = stream_headers(wanted[0].model, first)  # of the first prompt: the others are not asked yet
-    return EventStream(frames, stage.settings.server.keepalive_seconds, headers)
+    replayed = is_replayed(first) and len(wanted) == 1
+    return EventStream(frames, stage.settings.server.keepalive_seconds, headers, replayed=replayed)
 
 
 async def answer_completion(body: CompletionRequest, model: str, inference: Inference, call: Call) -> Answered:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from pagoda.core.errors import NotFound, PagodaError
 from pagoda.core.types import Call, Event
 from pagoda.interface.access import needs
-from pagoda.interface.context import Backstage, Route, backstage, json_response
+from pagoda.interface.context import Backstage, Route, backstage, is_replayed, json_response
 from pagoda.interface.problems import status_of
 from pagoda.interface.sse import EventStream, while_connected
 from pagoda.logic.inference.codec import REQUESTS, decode, encode, encode_error, encode_event
@@ -153,7 +153,7 @@ async def verb(verb: str, request: Request, stage: Stage) -> Response:
         first = await while_connected(request, anext(events, None))
     except PagodaError as error:
         return Response(encode_error(error), status_of(error), media_type="application/json")
-    return EventStream(_lines(events, first), stage.settings.server.keepalive_seconds)
+    return EventStream(_lines(events, first), stage.settings.server.keepalive_seconds, replayed=is_replayed(first))
 
 
 async def _lines(events: AsyncIterator[Event], first: Event | None) -> AsyncIterator[bytes]:

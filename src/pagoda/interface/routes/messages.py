@@ -16,6 +16,7 @@ from pagoda.interface.context import (
     asked_model,
     backstage,
     call_of,
+    is_replayed,
     json_response,
     on_behalf_of,
     stream_headers,
@@ -57,8 +58,8 @@ async def messages(body: MessagesRequest, request: Request, stage: Stage, call: 
     events = stage.inference.complete(wanted, call)
     first = await while_connected(request, anext(events, None))
     frames = MessageWriter(warnings).frames(events, first)
-    headers = stream_headers(wanted.model, first)
-    return EventStream(frames, stage.settings.server.keepalive_seconds, headers, STYLE)
+    headers, silence = stream_headers(wanted.model, first), stage.settings.server.keepalive_seconds
+    return EventStream(frames, silence, headers, STYLE, replayed=is_replayed(first))
 
 
 @router.post(

@@ -17,6 +17,7 @@ from pagoda.interface.context import (
     asked_model,
     backstage,
     call_of,
+    is_replayed,
     on_behalf_of,
     stream_headers,
 )
@@ -50,7 +51,8 @@ async def responses(
     events = stage.inference.complete(_generation(body, model), call)
     first = await while_connected(request, anext(events, None))
     frames = ResponseWriter(Draft(body)).frames(events, first)
-    return EventStream(frames, stage.settings.server.keepalive_seconds, stream_headers(model, first))
+    headers, silence = stream_headers(model, first), stage.settings.server.keepalive_seconds
+    return EventStream(frames, silence, headers, replayed=is_replayed(first))
 
 
 async def answer_response(body: ResponsesRequest, model: str, inference: Inference, call: Call) -> Answered:

@@ -113,6 +113,8 @@ class _Choice:
         reasoning, answer = self.splitter.feed(delta.text)
         if not self.splitter.answering:
             return replace(delta, text="", logprobs=(), reasoning=delta.reasoning + reasoning)
+        if answer == delta.text and not reasoning and len(self._tokens) == len(delta.logprobs):
+            return delta  # as most answers begin
         start = self._fed - len(answer)
         tokens = tuple(token for at, token in self._tokens if at >= start)
         return replace(delta, text=answer, logprobs=tokens, reasoning=delta.reasoning + reasoning)

@@ -103,13 +103,12 @@ class Watch:
         """The same events, looked at where settings ask for it."""
         if call.purpose != "answer":
             return events
-        heard = _Heard(request, call, scored=self._random.random() < self._quality.share)
-        if self._reviews.sample and self._random.random() < self._reviews.sample:
-            heard.reasons["sample"] = {}
-        if self._holds:
-            return self._held(events, heard)
-        wanted = heard.scored or heard.reasons or self._flags or self._reviews.confidence
-        return self._passed(events, heard) if wanted else events
+        scored = self._random.random() < self._quality.share
+        sampled = self._random.random() < self._reviews.sample
+        if not (scored or sampled or self._holds or self._flags or self._reviews.confidence):
+            return events
+        heard = _Heard(request, call, scored=scored, reasons={"sample": {}} if sampled else {})
+        return self._held(events, heard) if self._holds else self._passed(events, heard)
 
     async def _passed(self, events: AsyncIterator[Event], heard: _Heard) -> AsyncIterator[Event]:
         async with aclosing(events) as source:  # type: ignore[type-var]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -255,4 +256,10 @@ class TakesAdapters(Protocol):
 
 def fitted(room: Room, kind: EngineKind) -> Room:
     """The room with the kind's own number of requests where none was chosen."""
-    return room if room.parallel else replace(room, parallel=kind.parallel)
+    return room if room.parallel else _with_parallel(room, kind.parallel)
+
+
+@lru_cache(maxsize=64)
+def _with_parallel(room: Room, parallel: int) -> Room:
+    """Made once: every request asks how many its model takes."""
+    return replace(room, parallel=parallel)

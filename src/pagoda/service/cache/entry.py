@@ -12,8 +12,10 @@ import dataclasses
 import hashlib
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -40,12 +42,17 @@ def _form() -> bytes:
 FORM = _form()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """A whole answer, and when it was made (Unix time, seconds)."""
 
     made: float
     items: tuple[Item, ...]
+
+    @cached_property
+    def joined(self) -> tuple[Item, ...]:
+        """The items with pieces of text that follow each other in one. Thinking is left as it came."""
+        return tuple(_joined(self.items))
 
 
 class UnusableEntry(Exception):
@@ -77,6 +84,20 @@ def decode_entry(digest: bytes, raw: bytes) -> Entry:
     if zlib.crc32(body) != check:
         raise UnusableEntry("corrupt")
     return Entry(made, tuple(_item(row) for row in orjson.loads(body)))
+
+
+def _joined(items: Sequence[Item]) -> Iterator[Item]:
+    for choice, run in groupby(items, _choice_of_text):
+        if choice is None:
+            yield from run
+            continue
+        pieces = [item for item in run if isinstance(item, Delta)]
+        logprobs = tuple(token for piece in pieces for token in piece.logprobs)
+        yield Delta(choice, "".join(piece.text for piece in pieces), logprobs, pieces=len(pieces))
+
+
+def _choice_of_text(item: Item) -> int | None:
+    return item.index if isinstance(item, Delta) and not item.reasoning else None
 
 
 def _row(item: Item) -> list[Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pagoda.core.settings import Cache
 from pagoda.core.types import Call, Embed
-from pagoda.model.catalog.entry import ModelEntry
+from pagoda.model.catalog.entry import ModelEntry, ReasoningForm
 from pagoda.service.cache.key import Request
 
 
@@ -23,6 +23,8 @@ class Use:
     """The engine is not asked."""
     semantic: bool = False
     max_age: float | None = None
+    joins: ReasoningForm | None = None
+    """A kept answer's text is given in one piece, unless by this form it begins with thinking."""
 
 
 BYPASS = Use()
@@ -31,7 +33,8 @@ BYPASS = Use()
 def use_of(settings: Cache, model: ModelEntry, request: Request, call: Call) -> Use:
     """What the cache does for a call."""
     if call.cache == "only":
-        return Use(read=settings.enabled, only=True, max_age=call.cache_max_age)
+        joins = joining(model, request, call)
+        return Use(read=settings.enabled, only=True, max_age=call.cache_max_age, joins=joins)
     routes = settings.routes
     rule = routes.get(call.route) or routes.get(call.purpose) or routes.get("*", "deterministic")
     if not settings.enabled or rule == "never" or call.cache == "bypass":
@@ -39,7 +42,19 @@ def use_of(settings: Cache, model: ModelEntry, request: Request, call: Call) -> 
     if not (rule == "always" or call.cache == "use" or deterministic(model, request)):
         return BYPASS
     fresh = call.cache == "refresh"
-    return Use(read=not fresh, keep=True, semantic=rule == "semantic" and not fresh, max_age=call.cache_max_age)
+    semantic, joins = rule == "semantic" and not fresh, joining(model, request, call)
+    return Use(read=not fresh, keep=True, semantic=semantic, max_age=call.cache_max_age, joins=joins)
+
+
+def joining(model: ModelEntry, request: Request, call: Call) -> ReasoningForm | None:
+    """How thinking would show in an answer that may else be given in one piece; ``None`` where it may not.
+
+    Tokens of thinking are counted by the pieces that they came in, so an answer that may begin within thinking keeps
+    them all.
+    """
+    if not call.whole or isinstance(request, Embed) or request.continue_final or model.reasoning.opened:
+        return None
+    return model.reasoning
 
 
 def deterministic(model: ModelEntry, request: Request) -> bool:

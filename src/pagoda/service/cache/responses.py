@@ -15,8 +15,8 @@ from itertools import islice
 
 from pagoda.core.errors import ModelTimeout
 from pagoda.core.settings import Cache
-from pagoda.core.types import CacheUse, Call, Embeddings, Finish, Started, Usage
-from pagoda.model.catalog.entry import ModelEntry
+from pagoda.core.types import CacheUse, Call, Delta, Embeddings, Finish, Started, Usage
+from pagoda.model.catalog.entry import ModelEntry, ReasoningForm
 from pagoda.model.engines.contract import Room
 from pagoda.service.cache.decoded import Decoded
 from pagoda.service.cache.entry import Entry, Item, UnusableEntry, encode_entry
@@ -79,7 +79,7 @@ class ResponseCache:
             entry = await self._usable(key, found, use) if use.read else None
             if entry is not None:
                 self._count(key.model, "hit")
-                for item in _replayed(entry):
+                for item in _replayed(entry, use):
                     yield item
                 return
             if use.only:
@@ -88,7 +88,7 @@ class ResponseCache:
                 question = await self._semantic.question(key.tenant, request, lambda blank: keys(blank).digest)
                 if question is not None and (entry := await self._similar(key, question, use)) is not None:
                     self._count(key.model, "hit")
-                    for item in _replayed(entry, SIMILAR):
+                    for item in _replayed(entry, use, SIMILAR):
                         yield item
                     return
             flown = self._flights.get(key.digest) if use.read else None  # one may have begun meanwhile
@@ -192,17 +192,24 @@ def _stood_in(key: Key, items: Sequence[Item]) -> bool:
     return isinstance(first, Started) and first.model != key.model
 
 
-def _replayed(entry: Entry, *warnings: str) -> Iterator[Item]:
+def _replayed(entry: Entry, use: Use, *warnings: str) -> Iterator[Item]:
     """A kept answer; what says that it is one stands in its first item."""
-    items = iter(entry.items)
+    items = iter(entry.items if use.joins is None or _thinks(entry, use.joins) else entry.joined)
     for item in islice(items, 1):
-        yield _marked(item, "hit", *warnings)
+        yield _marked(item, "hit", *warnings, replayed=True)
     yield from items
 
 
-def _marked(item: Item, result: CacheUse, *warnings: str) -> Item:
+def _thinks(entry: Entry, form: ReasoningForm) -> bool:
+    """Whether the text of a choice begins with thinking."""
+    texts = (item.text for item in entry.joined if isinstance(item, Delta))
+    return any(text.lstrip().startswith(form.start) for text in texts)
+
+
+def _marked(item: Item, result: CacheUse, *warnings: str, replayed: bool = False) -> Item:
     if isinstance(item, Started):
-        return dataclasses.replace(item, cache=result, warnings=(*item.warnings, *warnings))
+        told = (*item.warnings, *warnings)
+        return Started(item.model, item.engine, told, result, replayed)
     return dataclasses.replace(item, cache=result) if isinstance(item, Embeddings) else item
 
 

@@ -71,7 +71,9 @@ class Charge:
 
     def note(self, event: Event) -> None:
         """Take note of what an answer brings."""
-        if isinstance(event, Delta | CallDelta):
+        if isinstance(event, Delta):
+            self._deltas += event.pieces
+        elif isinstance(event, CallDelta):
             self._deltas += 1
         elif isinstance(event, Started):
             self._hit = event.cache == "hit"
