@@ -141,10 +141,9 @@ class _Work:
 
     def _original(self, single: Any, measure: Measure) -> Row:
         """The original as it is: in its own precision, against its weights in single precision."""
-        quality, model = measure.original(single), single
-        if self._precision != "F32":
-            model = load_in(self._precision, Path(self._plan.model))
-            quality = measure.form(model)
+        measure.original(single)  # also the first pass of the process, which is slow: no speed is told of it
+        model = single if self._precision == "F32" else load_in(self._precision, Path(self._plan.model))
+        quality = measure.form(model)
         share, held = share_quantised(model)
         return Row(
             form=ORIGINAL,

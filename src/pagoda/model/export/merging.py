@@ -20,6 +20,7 @@ from pagoda.model.catalog.recipes.safetensors import read_tensors
 from pagoda.model.catalog.recipes.writing import disk_fault
 from pagoda.model.export.adapter_file import PAIR
 from pagoda.model.export.folder import read_table
+from pagoda.model.training.launching import let_threads_sleep
 
 _ENDS = ("lm_head", "embed_tokens", "wte")
 """Modules that a tied model holds one matrix for."""
@@ -42,6 +43,7 @@ def load_trained(base: Path, adapter: Path | None) -> Trained:
     Raises ``Unavailable`` where torch or PEFT is missing, ``InvalidRequest`` where the adapter does not fit the base,
     ``StoreError`` for broken files.
     """
+    let_threads_sleep()
     try:
         import torch
 
