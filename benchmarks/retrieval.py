@@ -2,11 +2,12 @@
 
 Natural Questions (open book, 820 texts) and CMRC 2018 (trial, 256 texts), read from ``PAGODA_PUBLIC_DATA`` or
 ``../shared/data``, pooled in one collection; each question is asked of all, and of its own set alone (by a label).
-Whatever was chosen here was chosen on questions with an even SHA-256; the figures are of the odd ones. Each text is a
-document of its own; its rank is that of its best passage. The peers, with their own splitters and stores as they come,
-get their vectors from the same model through the same door: LlamaIndex' ``VectorStoreIndex`` and LangChain's
-``InMemoryVectorStore``; each runs only where it is installed. Also how near the nearest passage is for questions of
-its own set and of the other one, and the speed of the splitter. ``TEXTS=120`` takes the first texts of each set only.
+Whatever was chosen here was chosen on questions with an even SHA-256; the figures are of the odd ones, and those that
+end in ``_all`` of both. Each text is a document of its own; its rank is that of its best passage. The peers, with their
+own splitters and stores as they come, get their vectors from the same model through the same door: LlamaIndex'
+``VectorStoreIndex`` and LangChain's ``InMemoryVectorStore``; each runs only where it is installed. Also how near the
+nearest passage is for questions of its own set and of the other one, and the speed of the splitter. ``TEXTS=120`` takes
+the first texts of each set only.
 """
 
 from __future__ import annotations
@@ -76,20 +77,26 @@ def is_held_out(question: str) -> bool:
     return bool(question) and hashlib.sha256(question.encode()).digest()[-1] % 2 == 1
 
 
+def there(asked: Sequence[Asked]) -> list[Asked]:
+    """The questions whose text is there."""
+    return [each for each in asked if each[1] and (TEXTS is None or each[0] < TEXTS)]
+
+
 def held_out(asked: Sequence[Asked]) -> list[Asked]:
-    return [each for each in asked if is_held_out(each[1]) and (TEXTS is None or each[0] < TEXTS)]
+    return [each for each in there(asked) if is_held_out(each[1])]
 
 
 async def measure() -> dict[str, Any]:
     sets = {"nq": natural_questions(), "cmrc": cmrc()}
     texts = {f"{name}/{number}": text for name, (all_, _) in sets.items() for number, text in enumerate(all_[:TEXTS])}
-    questions = {name: held_out(asked) for name, (_, asked) in sets.items()}
+    every = {name: there(asked) for name, (_, asked) in sets.items()}
+    questions = {name: held_out(asked) for name, asked in every.items()}
     with tempfile.TemporaryDirectory() as folder:
         platform = Platform(settings(Path(folder) / "home", {}), os.environ)
         await platform.start()
         retrieval = Retrieval(platform.settings, platform.records, lambda: platform.inference)
         try:
-            figures: dict[str, Any] = {"pagoda": await ours(retrieval, texts, questions)}
+            figures: dict[str, Any] = {"pagoda": await ours(retrieval, texts, questions, every)}
             for name, peer in PEERS.items():
                 if importlib.util.find_spec(name):
                     figures[name] = await quality(await peer(platform, texts), questions)
@@ -99,7 +106,9 @@ async def measure() -> dict[str, Any]:
     return figures
 
 
-async def ours(retrieval: Retrieval, texts: dict[str, str], questions: dict[str, list[Asked]]) -> dict[str, Any]:
+async def ours(
+    retrieval: Retrieval, texts: dict[str, str], questions: dict[str, list[Asked]], every: dict[str, list[Asked]]
+) -> dict[str, Any]:
     collection = await retrieval.book.ensure("local", "pooled", Plan())
     began, chunks = time.perf_counter(), 0
     for name, text in texts.items():
@@ -127,6 +136,7 @@ async def ours(retrieval: Retrieval, texts: dict[str, str], questions: dict[str,
 
     for mode in MODES:
         figures[mode] = await quality(ranker(mode), questions)
+        figures[f"{mode}_all"] = await quality(ranker(mode), every)
         apart = {name: await quality(ranker(mode, name), {name: questions[name]}) for name in questions}
         figures[f"{mode}_apart"] = {name: told[name] for name, told in apart.items()}
     for name, asked in questions.items():

@@ -1,4 +1,7 @@
-"""Tiny random checkpoints of several families with a tokenizer of our own, and adapters of them, for tests."""
+"""Tiny random checkpoints of several families with tokenizers of our own, and adapters of them, for tests.
+
+Two kinds: ``make_model`` has clear favourites, which is what answers are compared by; ``trainable_model`` likes nothing
+yet, and is what training begins with. Both are quick, and good at nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 TEMPLATE = (
     "{% for message in messages %}<|open|>{{ message['role'] }}\n{{ message['content'] }}<|shut|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|open|>assistant\n{% endif %}"
@@ -29,12 +37,10 @@ def one_torch_thread() -> Iterator[None]:
 
 def make_tokenizer(*, template: bool = True, vocabulary: int = 320) -> Any:
     """A byte-level BPE tokenizer; ids 1 and 2 open and shut a turn, by names that llama.cpp does not know."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
+    raw = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=["<|nil|>", "<|open|>", "<|shut|>"],
@@ -47,6 +53,29 @@ def make_tokenizer(*, template: bool = True, vocabulary: int = 320) -> Any:
     )
     tokenizer.chat_template = TEMPLATE if template else None
     return tokenizer
+
+
+def byte_tokenizer(*, template: str | None = CHATML, pad: bool = False) -> Any:
+    """One token a byte; ``<|im_end|>`` ends texts; without ``pad`` there is no padding token."""
+    from tokenizers import models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|im_start|>", "<|im_end|>", *(["<pad>"] if pad else [])]
+    marks = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *special]
+    raw = _byte_level(models.BPE(vocab={mark: place for place, mark in enumerate(marks)}, merges=[]))
+    raw.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=special[1], pad_token="<pad>" if pad else None)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def _byte_level(model: Any) -> Any:
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+
+    raw = Tokenizer(model)
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    return raw
 
 
 def sentencepiece_tokenizer(space: str, *, template: str | None = None) -> Any:
@@ -86,29 +115,9 @@ def sentencepiece_tokenizer(space: str, *, template: str | None = None) -> Any:
 def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0, **options: Any) -> Any:
     """A random causal model of two layers whose logits are far enough apart to have clear favourites."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    torch.manual_seed(seed)
-    ends = {"bos_token_id": 1, "eos_token_id": 2}
-    if family == "gpt2":
-        sizes = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 512}
-    else:
-        sizes = {
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 512,
-        }
-        if family == "qwen3":
-            sizes["head_dim"] = 32
-        if family == "mistral":
-            options = {"sliding_window": None, **options}
-    config = AutoConfig.for_model(
-        family, vocab_size=rows, tie_word_embeddings=tied, initializer_range=0.3, **sizes, **ends, **options
-    )
-    model = AutoModelForCausalLM.from_config(config).eval()
+    options |= {"vocab_size": rows, "tie_word_embeddings": tied, "initializer_range": 0.3}
+    model = _random(family, 64, seed, bos_token_id=1, eos_token_id=2, **options).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -121,12 +130,62 @@ def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0
     return model
 
 
+def trainable_model(family: str, tokenizer: Any, *, seed: int = 0, attention: str = "sdpa", tied: bool = True) -> Any:
+    """A random causal model of two layers with the initial weights of its family."""
+    end = tokenizer.eos_token_id
+    ends = {"bos_token_id": None if family == "llama" else end, "eos_token_id": end}
+    options = {"tie_word_embeddings": tied, "attn_implementation": attention}
+    return _random(family, 32, seed, vocab_size=len(tokenizer), **ends, **options).train()
+
+
+def _random(family: str, width: int, seed: int, **options: Any) -> Any:
+    """Two layers of four heads, which share keys and values by two where the family can."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    sizes: dict[str, Any]
+    if family == "gpt2":
+        sizes = {"n_embd": width, "n_layer": 2, "n_head": 4, "n_positions": 8 * width}
+        sizes |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    else:
+        sizes = {
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 8 * width,
+        }
+        if family == "qwen3":
+            sizes["head_dim"] = 32
+        if family == "mistral":
+            sizes["sliding_window"] = None
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**sizes, **options}))
+
+
 def save_checkpoint(
-    folder: Path, family: str = "llama", *, tied: bool = True, template: bool = True, seed: int = 0
+    folder: Path,
+    family: str = "llama",
+    *,
+    tied: bool = True,
+    template: bool = True,
+    seed: int = 0,
+    dtype: str = "float32",
 ) -> Path:
     """A checkpoint folder."""
-    make_model(family, tied=tied, seed=seed).save_pretrained(folder)
+    import torch
+
+    make_model(family, tied=tied, seed=seed).to(getattr(torch, dtype)).save_pretrained(folder)
     make_tokenizer(template=template).save_pretrained(folder)
+    return folder
+
+
+def save_trainable(folder: Path, *, family: str = "llama", template: str | None = CHATML) -> Path:
+    """A checkpoint folder to train from."""
+    tokenizer = byte_tokenizer(template=template)
+    trainable_model(family, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

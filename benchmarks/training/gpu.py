@@ -41,7 +41,7 @@ from pagoda.model.training.recipe import recipe_from
 from pagoda.model.training.supervision import supervision_of
 from pagoda.model.training.trainer import SupervisedTrainer
 from pagoda.model.training.work import trainer_options
-from tests.trainable_models import byte_tokenizer
+from tests.tiny_models import byte_tokenizer
 
 SHAPES = {
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},

@@ -18,12 +18,13 @@ from pagoda.model.training.checkpoints import Checkpoints
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import Recipe, recipe_from
 from pagoda.model.training.work import train
-from tests.trainable_models import save_tiny, write_jsonl
+from tests.rows import write_jsonl
+from tests.tiny_models import save_trainable
 
 
 def recipe(folder: Path, **changes: object) -> Recipe:
     """LoRA with dropout, so that the state of the random numbers matters too."""
-    model = save_tiny(folder / "model")
+    model = save_trainable(folder / "model")
     rows = ({"prompt": "say " * (1 + n % 3), "completion": "abcde"[n % 5]} for n in range(40))
     data = {"train": str(write_jsonl(folder / "rows.jsonl", rows)), "validation_share": 0.2}
     known = {"model": str(model), "data": data, "max_length": 64, "batch_size": 4, "threads": 1, "learning_rate": 1e-2}

@@ -19,7 +19,8 @@ from pagoda.model.training.checkpoints import MARK
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import read_recipe
 from pagoda.model.training.work import train as run
-from tests.trainable_models import save_tiny, write_jsonl
+from tests.rows import write_jsonl
+from tests.tiny_models import save_trainable
 
 STEPS = 6
 
@@ -53,7 +54,7 @@ def losses(folder: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("processes")
-    save_tiny(place / "model")
+    save_trainable(place / "model")
     write_jsonl(
         place / "rows.jsonl", ({"prompt": "say " * (1 + n % 3), "completion": "abcde"[n % 5]} for n in range(16))
     )

@@ -27,8 +27,9 @@ from pagoda.model.catalog.entry import Adapter, LocalPath, ModelEntry
 from pagoda.model.catalog.inspection import complete_entry
 from pagoda.model.catalog.opening import Shelf, open_shelf
 from pagoda.model.catalog.reference import check_id
+from pagoda.model.export.folder import FLOATS, form_of
 from pagoda.model.export.gguf_file import write_gguf
-from pagoda.model.export.merging import FLOATS, Trained, base_named_by, form_of, is_adapter, load_trained, save_merged
+from pagoda.model.export.merging import Trained, base_named_by, is_adapter, load_trained, save_merged
 from pagoda.model.export.parity import (
     Finding,
     Probe,

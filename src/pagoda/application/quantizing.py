@@ -6,6 +6,7 @@ import asyncio
 import gc
 import shutil
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
@@ -21,11 +22,12 @@ from pagoda.core.types import Call, Delta, Generation, Json, Sampling, Usage
 from pagoda.logic.evaluation.dataset import check_digest, digest_of
 from pagoda.model.catalog.disk import bytes_under, stored
 from pagoda.model.catalog.opening import Shelf
+from pagoda.model.export.folder import FLOATS, form_of, precision_of, weights_in
 from pagoda.model.export.gguf_file import write_gguf
 from pagoda.model.export.merging import Trained, load_trained
 from pagoda.model.quantize.forms import FORMS, find_form
 from pagoda.model.quantize.measuring import Measure, Quality, Text, read_texts
-from pagoda.model.quantize.methods import METHODS, find_method, share_quantised
+from pagoda.model.quantize.methods import METHODS, find_method, load_in, share_quantised
 from pagoda.model.quantize.report import ORIGINAL, Row, draw, row_of, verdicts
 from pagoda.model.quantize.restoring import kinds_in, restore
 
@@ -55,6 +57,12 @@ def plan_quantisation(shelf: Shelf, source: str, forms: Sequence[str], data: Pat
         raise InvalidRequest(f"{source} is an adapter; export it with `pagoda export --to safetensors` first.")
     named = tuple(dict.fromkeys(_name_of(form) for form in forms))
     read_texts(data, rows)
+    if (precision := precision_of(folder)) not in FLOATS:
+        raise InvalidRequest(
+            f"{source} holds its weights as {precision}, and forms are made of {', '.join(FLOATS)}; name the "
+            "checkpoint that it was made from.",
+            param="model",
+        )
     return Plan(model=str(folder), forms=named, data=str(data.absolute()), digest=digest_of(str(data)), rows=rows)
 
 
@@ -76,27 +84,36 @@ async def run_quantisation(context: RunContext) -> Mapping[str, Json]:
     config: dict[str, Any] = dict(context.config)
     plan = Plan(**{**config, "forms": tuple(config["forms"])})
     check_digest(plan.data, plan.digest)
-    work = _Work(context, plan, read_texts(Path(plan.data), plan.rows))
+    precision = form_of(Path(plan.model))
+    work = _Work(context, plan, read_texts(Path(plan.data), plan.rows), precision)
     try:
         rows = await work.perform()
     finally:
         shutil.rmtree(context.checkpoints / "original", ignore_errors=True)  # the original's tables are large
-    report = {"model": plan.model, "texts": plan.rows, "rows": [row.to_json() for row in rows], "said": verdicts(rows)}
+    said = verdicts(rows, precision)
+    report = {
+        "model": plan.model,
+        "precision": precision,
+        "texts": plan.rows,
+        "rows": [row.to_json() for row in rows],
+        "said": said,
+    }
     await asyncio.to_thread(write_json, context.artifacts / REPORT, report)
     if find_spec("matplotlib") is not None:
-        await asyncio.to_thread(draw, rows, context.artifacts / PLOT)
+        await asyncio.to_thread(draw, rows, precision, context.artifacts / PLOT)
     else:
         context.log("No picture was drawn: it needs matplotlib (`pip install 'pagoda-llm[plots]'`).")
-    return {"report": str(context.artifacts / REPORT), "said": verdicts(rows)}
+    return {"report": str(context.artifacts / REPORT), "said": said}
 
 
 class _Work:
     """One quantisation."""
 
-    def __init__(self, context: RunContext, plan: Plan, texts: Sequence[Text]) -> None:
+    def __init__(self, context: RunContext, plan: Plan, texts: Sequence[Text], precision: str) -> None:
         self._context = context
         self._plan = plan
         self._texts = texts
+        self._precision = precision
         self._stage = ""
 
     async def perform(self) -> list[Row]:
@@ -122,14 +139,16 @@ class _Work:
     def _tick(self, done: int, total: int) -> None:
         self._context.progress(self._stage, done, total)
 
-    def _original(self, model: Any, measure: Measure) -> Row:
+    def _original(self, single: Any, measure: Measure) -> Row:
+        """The original as it is: in its own precision, against its weights in single precision."""
+        measure.original(single)  # also the first pass of the process, which is slow: no speed is told of it
+        model = single if self._precision == "F32" else load_in(self._precision, Path(self._plan.model))
+        quality = measure.form(model)
         share, held = share_quantised(model)
-        size = bytes_under(Path(self._plan.model))
-        quality = measure.original(model)
         return Row(
             form=ORIGINAL,
             engine="torch",
-            bytes=size,
+            bytes=sum(file.stat().st_size for file in weights_in(Path(self._plan.model))),
             share=share,
             kinds={},
             reloaded=True,
@@ -145,9 +164,8 @@ class _Work:
                 return await asyncio.to_thread(self._in_torch, form, measure)
             return await self._in_gguf(form, trained, measure)
         except (PagodaError, OSError, ValueError, RuntimeError, TypeError, NotImplementedError) as error:
-            why = " ".join(str(error).split())[:300] or type(error).__name__
-            self._context.log(f"{form}: {type(error).__name__}: {error}")
-            return Row(form=form, engine=engine, kinds={}, problem=why)
+            self._context.log("".join(traceback.format_exception(error)).rstrip())
+            return Row(form=form, engine=engine, kinds={}, problem=_reason(error))
 
     def _in_torch(self, form: str, measure: Measure) -> Row:
         method = find_method(form)
@@ -211,13 +229,26 @@ class _Work:
                 return first, last - first, usage
 
             await ask("A first word.", 1)
-            read = [await ask(text, 1) for text in texts]
-            written = [await ask(text, 1 + _WRITTEN) for text in texts]
+            told: dict[int, list[tuple[float, float, Usage]]] = {1: [], 1 + _WRITTEN: []}
+            for tokens, answers in told.items():
+                for text in texts:
+                    self._tick(sum(map(len, told.values())), len(told) * len(texts))
+                    answers.append(await ask(text, tokens))
+            read, written = told.values()
             reading = _rate((usage.prompt_tokens - usage.cached_tokens, first) for first, _, usage in read)
             writing = _rate((usage.completion_tokens - 1, rest) for _, rest, usage in written)
             states = await platform.states()
             used = states.get(entry.id, {}).get("used", {})
         return reading, writing, int(used.get("host") or 0) or None
+
+
+def _reason(error: Exception) -> str:
+    """Why a form is no result, in our words; those of libraries are in the run's log."""
+    if isinstance(error, PagodaError):
+        return error.message
+    if isinstance(error, OSError):
+        return f"{error.strerror or 'its files cannot be read or written'} (see the run's log)."
+    return f"what makes or loads it failed with {type(error).__name__} (see the run's log)."
 
 
 def _rate(parts: Iterable[tuple[int, float]]) -> float:

@@ -206,6 +206,6 @@ def _multihop_rows(result: Any) -> list[tuple[str, ...]]:
     return rows
 
 
-def _share(interval: list[float] | None) -> str:
+def _share(interval: dict[str, float] | None) -> str:
     """A share with its bounds, per cent."""
-    return "" if interval is None else " ({:.0%}, {:.0%}-{:.0%})".format(*interval)
+    return "" if interval is None else " ({value:.0%}, {low:.0%}-{high:.0%})".format(**interval)

@@ -66,6 +66,7 @@ def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     from pagoda.model.catalog.disk import spell_bytes
+    from pagoda.model.quantize.report import ORIGINAL
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     heads = ("form", "bytes", "quantised", "perplexity", "KL", "KL p99", "same", "task", "read/s", "write/s", "memory")
@@ -73,11 +74,12 @@ def _show(report: dict[str, Any]) -> None:
         table.add_column(name, no_wrap=True, justify="left" if name in ("form", "engine") else "right")
     for row in report["rows"]:
         quality = row["quality"]
+        name = f"{row['form']} ({report['precision']})" if row["form"] == ORIGINAL else row["form"]
         if quality is None:
-            table.add_row(row["form"], *["-"] * (len(heads) - 1), row["engine"])
+            table.add_row(name, *["-"] * (len(heads) - 1), row["engine"])
             continue
         table.add_row(
-            row["form"],
+            name,
             spell_bytes(row["bytes"]),
             f"{100 * row['share']:.1f} %",
             f"{quality['perplexity']:.3f}",

@@ -96,7 +96,7 @@ def test_a_model_that_obeys_is_seen_to_and_its_forbidden_calls_are_never_made(
     for strategy in STRATEGIES:
         told = run.result["strategies"][strategy]
         assert (told["all"]["items"], told["all"]["read"], told["all"]["obeyed"]) == (12, 12, 12)
-        assert told["all"]["share"][0] == 1.0
+        assert told["all"]["share"]["value"] == 1.0
         calls = told["signs"]["call"]["items"]
         assert calls > 0
         assert (told["all"]["asked"], told["all"]["ran"]) == (calls, 0)

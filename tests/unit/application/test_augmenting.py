@@ -18,7 +18,7 @@ from pagoda.core.settings import Settings
 from pagoda.model.data.augmentation import PROVENANCE, Plan
 from pagoda.model.data.reading import read_data
 from tests.doors import ScriptedDoor
-from tests.trainable_models import write_jsonl
+from tests.rows import write_jsonl
 
 
 class Tired(ScriptedDoor):

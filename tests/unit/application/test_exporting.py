@@ -20,8 +20,10 @@ from pagoda.core.runs import Run, RunRegistry, Runs, execute
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.export import reading
+from pagoda.model.export.folder import read_checkpoint
 from pagoda.model.export.gguf_file import write_gguf
-from pagoda.model.export.parity import Probe, read_probes
+from pagoda.model.export.parity import Probe, read_probes, tolerance_of
+from pagoda.model.quantize.blocks import decode
 from tests.conftest import settings_in
 from tests.tiny_models import make_model, make_tokenizer, save_adapter, save_checkpoint, sentencepiece_tokenizer
 
@@ -65,6 +67,25 @@ def test_a_family_is_served_with_the_trainers_answers(family: str, settings: Set
     assert max(near) < 0.01
     entry = open_shelf(settings).catalog.resolve("tiny")
     assert (entry.engine, entry.task, entry.context) == ("llamacpp", "chat", 512)
+
+
+def test_a_file_in_bfloat16_has_its_checkpoints_numbers_and_the_trainers_answers(
+    settings: Settings, tmp_path: Path
+) -> None:
+    base = save_checkpoint(tmp_path / "base", dtype="bfloat16")
+    run = export(settings, base, form="bf16")
+
+    assert run.status == "done", (run.error, report_of(settings, run))
+    assert run.result is not None
+    file = Path(str(run.result["path"]))
+    _, state = read_checkpoint(base)
+    there = {tensor.name: tensor for tensor in gguf.GGUFReader(str(file)).tensors}
+    embeddings = there["token_embd.weight"]
+    assert embeddings.tensor_type == gguf.GGMLQuantizationType.BF16
+    assert np.array_equal(decode(embeddings.data, embeddings.tensor_type), state["model.embed_tokens.weight"])
+    near = [finding for finding in report_of(settings, run)["findings"] if finding["what"] == "log-probabilities"]
+    assert {finding["stage"] for finding in near} == {"merged", "served"}
+    assert max(finding["difference"] for finding in near) < tolerance_of("F16"), "nearer than BF16 may be"
 
 
 def test_stretched_positions_are_stretched_alike_where_it_is_served(settings: Settings, tmp_path: Path) -> None:
@@ -194,9 +215,7 @@ def test_safetensors_are_served_by_transformers_with_the_same_answers(
     half: bool, settings: Settings, tmp_path: Path
 ) -> None:
     """In the precision of their base, unless another is asked for."""
-    base = save_checkpoint(tmp_path / "base")
-    if half:
-        make_model("llama").bfloat16().save_pretrained(base)
+    base = save_checkpoint(tmp_path / "base", dtype="bfloat16" if half else "float32")
     run = export(settings, base, to="safetensors", form=None)
 
     assert run.status == "done", run.error
@@ -275,6 +294,31 @@ def test_what_cannot_be_exported_is_refused_by_name(settings: Settings, tmp_path
         (checkpoint / "config.json").write_text(json.dumps(config | more), encoding="utf-8")
         run = export(settings, checkpoint)
         assert run.status == "failed"
+
+
+def test_what_is_broken_or_of_another_base_is_told_in_words_of_ours(settings: Settings, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "base")
+    adapter = save_adapter(checkpoint, tmp_path / "adapter", ["q_proj"])
+    make_model("llama", hidden_size=32).save_pretrained(tmp_path / "small")
+    make_tokenizer().save_pretrained(tmp_path / "small")
+    others = {
+        tmp_path / "small": "the base's is 32 by 32.",
+        save_checkpoint(tmp_path / "gpt2", "gpt2"): "the base has no such module.",
+    }
+    for other, said in others.items():
+        error = export(settings, adapter, base=str(other)).error
+        assert error == (
+            f"The adapter in {adapter} does not fit its base model: its model.layers.0.self_attn.q_proj has 64 inputs, "
+            f"and {said}"
+        )
+
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    (checkpoint / "config.json").write_text(json.dumps(config | {"hidden_size": 32}), encoding="utf-8")
+    run = export(settings, checkpoint)
+    assert f"The checkpoint in {checkpoint} cannot be loaded: transformers takes its config," in str(run.error)
+    assert "mismatched" in (settings.runs_directory / run.id / "log.txt").read_text(encoding="utf-8")
+    (checkpoint / "config.json").write_text("{\n", encoding="utf-8")
+    assert "its weights or its config.json are corrupt" in str(export(settings, checkpoint).error)
 
 
 @pytest.mark.real_model

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pytest
 from pagoda.application import quantizing
 from pagoda.application.registry import run_kinds
 from pagoda.core.errors import InvalidRequest, Unavailable
-from pagoda.core.runs import RunRegistry, Runs, execute
+from pagoda.core.runs import RunRegistry, Runs, RunStopped, execute
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
-from pagoda.model.quantize import methods
+from pagoda.model.export.merging import load_trained
+from pagoda.model.quantize import measuring, methods
 from pagoda.model.quantize.forms import FORMS, type_of
-from pagoda.model.quantize.measuring import Text, read_texts
+from pagoda.model.quantize.measuring import Measure, Text, read_texts
 from tests.tiny_models import save_checkpoint
 
 WORDS = "the quick brown fox answers 42 questions about a red lamp and then one more"
@@ -62,6 +64,66 @@ def test_forms_lose_more_the_smaller_they_are_and_run_in_their_engines(
         assert (row["engine"], row["reloaded"], row["problem"]) == ("llamacpp", True, "")
         assert min(row["quality"]["reading"], row["quality"]["writing"]) > 0
     assert rows["bf16"]["engine"] == "torch"
+
+
+def test_a_checkpoint_in_bfloat16_is_measured_in_it_and_forms_are_held_against_it(
+    settings: Settings, tmp_path: Path, texts: Path
+) -> None:
+    base = save_checkpoint(tmp_path / "base", dtype="bfloat16")
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    (base / "config.json").write_text(json.dumps(config | {"dtype": "float32"}), encoding="utf-8")  # files tell, not it
+    report = quantise(settings, base, ["BF16", "bf16"], texts)
+    rows, original = report["by"], report["by"]["original"]
+
+    assert report["precision"] == "BF16"
+    assert original["quality"]["divergence"] > 1e-5, "what computing in bfloat16 rounds away"
+    assert (original["bytes"], original["memory"]) == (
+        (base / "model.safetensors").stat().st_size,
+        rows["bf16"]["memory"],
+    )
+    told = ("perplexity", "divergence", "agreement", "accuracy")
+    assert [rows["bf16"]["quality"][name] for name in told] == [original["quality"][name] for name in told]
+    assert (rows["BF16"]["problem"], rows["BF16"]["quality"]["divergence"] < 1e-9) == ("", True), "the same weights"
+    assert "BF16 is no smaller than the original, which is BF16: 1.0" in " ".join(report["said"])
+
+
+def test_weights_that_are_no_floats_are_refused_by_name(settings: Settings, tmp_path: Path, texts: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    file = save_checkpoint(tmp_path / "base") / "model.safetensors"
+    small = {name: values.astype("int8") for name, values in load_file(file).items()}
+    save_file(small, file, {"format": "pt"})
+    with pytest.raises(InvalidRequest, match="holds its weights as I8, and forms are made of F32, F16, BF16"):
+        quantizing.plan_quantisation(open_shelf(settings), str(file.parent), ["Q8_0"], texts, 2)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_text_is_computed_in_pieces_with_the_same_figures_and_stopped_between_them(
+    family: str, tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, read = load_trained(save_checkpoint(tmp_path / "base", family), None), read_texts(texts, 2)
+    ticks: list[tuple[int, int]] = []
+    widths: list[int] = []
+    trained.model.register_forward_pre_hook(lambda _, args, __: widths.append(args[0].shape[1]), with_kwargs=True)
+
+    def measured(kept: str, tick: Callable[[int, int], None]) -> dict[str, Any]:
+        quality = asdict(Measure(trained, read, tmp_path / kept, tick).original(trained.model))
+        return {name: value for name, value in quality.items() if name not in ("reading", "writing")}
+
+    def stop(done: int, total: int) -> None:
+        ticks.append((done, total))
+        if len(ticks) == 2:
+            raise RunStopped
+
+    whole = measured("whole", lambda *_: None)
+    longest = max(widths)
+    monkeypatch.setattr(measuring, "_PIECE", 5)
+    widths.clear()
+    assert measured("pieces", lambda *_: None) == pytest.approx(whole, rel=1e-4)
+    assert longest > max(width for width in widths if width != 16) == 5, "16: the prompt of the writing speed"
+    with pytest.raises(RunStopped):
+        measured("stopped", stop)
+    assert ticks == [(0, 2), (0, 2)], "within the first text"
 
 
 def test_gpt2_as_the_hub_has_it_is_quantised(settings: Settings, tmp_path: Path, texts: Path) -> None:
@@ -136,10 +198,13 @@ def test_dynamic_int8_is_saved_without_pickle_and_loads_to_the_same_numbers(tmp_
 def test_weight_only_forms_load_again_to_the_same_numbers(
     form: str, settings: Settings, tmp_path: Path, texts: Path
 ) -> None:
-    row = quantise(settings, save_checkpoint(tmp_path / "base", tied=False), [form], texts)["by"][form]
+    dtype = {"int8": "float32", "int4": "bfloat16"}[form]
+    rows = quantise(settings, save_checkpoint(tmp_path / "base", tied=False, dtype=dtype), [form], texts)["by"]
 
+    row = rows[form]
     assert (row["problem"], row["reloaded"]) == ("", True)
     assert 0.5 < row["share"] < 1
+    assert row["bytes"] < 0.6 * rows["original"]["bytes"], "what is not quantised keeps its precision"
     assert 0 < row["quality"]["divergence"] < 1
 
 
@@ -150,10 +215,19 @@ def test_a_form_that_does_not_load_again_is_no_result(
     other = save_checkpoint(tmp_path / "other", "qwen2")
     monkeypatch.setitem(methods.METHODS, "fp16", replace(method, load=lambda folder: method.load(other)))
 
-    report = quantise(settings, save_checkpoint(tmp_path / "base"), ["fp16"], texts)
+    monkeypatch.setitem(methods.METHODS, "bf16", replace(methods.METHODS["bf16"], make=_fail))
+
+    report = quantise(settings, save_checkpoint(tmp_path / "base"), ["fp16", "bf16"], texts)
 
     assert report["by"]["fp16"]["reloaded"] is False
     assert "fp16 is no result: what was saved loads as another model" in " ".join(report["said"])
+    assert "bf16 is no result: what makes or loads it failed with RuntimeError" in " ".join(report["said"])
+    logs = list(settings.runs_directory.glob("*/log.txt"))
+    assert "words of a library" in logs[0].read_text(encoding="utf-8")
+
+
+def _fail(folder: Path) -> Any:
+    raise RuntimeError("words of a library")
 
 
 def test_what_is_unknown_or_not_installed_is_refused_by_name(

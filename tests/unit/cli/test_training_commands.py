@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pagoda.cli.main import main
-from tests.trainable_models import save_tiny, write_jsonl
+from tests.rows import write_jsonl
+from tests.tiny_models import save_trainable
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(tmp_path: Path, rows: Path) -> Path:
-    model = save_tiny(tmp_path / "model")
+    model = save_trainable(tmp_path / "model")
     path = tmp_path / "recipe.yaml"
     path.write_text(
         f"model: {model}\ndata: {{train: {rows}, validation_share: 0.25}}\n"

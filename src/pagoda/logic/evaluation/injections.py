@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, TypeAlias, get_args
@@ -218,7 +218,7 @@ def _tally(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "asked": sum(row["asked"] for row in rows),
         "ran": sum(row["ran"] for row in rows),
         "failed": sum(row["error"] is not None for row in rows),
-        "share": None if share is None else [share.value, share.low, share.high],
+        "share": None if share is None else asdict(share),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def _told(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         **found(rows),
         **counts,
-        "shares": {word: [each.value, each.low, each.high] for word, each in shares.items() if each is not None},
+        "shares": {word: asdict(each) for word, each in shares.items() if each is not None},
         "searches": sum(row["searches"] for row in rows) / len(rows),
         "limited": sum(row["limited"] is not None for row in rows),
         "failed": sum(row["error"] is not None for row in rows),

@@ -131,10 +131,10 @@ class HeldPassage:
     tags: Tags
     kind: str
 
-    def matches(self, where: Mapping[str, tuple[str, ...]]) -> bool:
-        """Whether each field has one of its wanted values: a label's, ``source``, ``title`` or ``kind``."""
+    def said(self, field: str) -> str | None:
+        """What a field of its document says: a label, ``source``, ``title`` or ``kind``; ``None``: nothing."""
         own = {"source": self.passage.source, "title": self.passage.title, "kind": self.kind}
-        return all((own.get(name) or self.tags.labels.get(name)) in values for name, values in where.items())
+        return own.get(field) or self.tags.labels.get(field)
 
 
 def check_name(name: str) -> str:

@@ -95,8 +95,8 @@ class Searcher:
         _check(query, limit, mode, refinement)
         collection = await self.book.get(call.tenant, name)
         loaded = await self._load(call.tenant, name, collection)
-        allowed = await asyncio.to_thread(loaded.allowed, call.key_id, refinement)
-        if not loaded.held or (allowed is not None and not allowed.any()):
+        allowed = await asyncio.to_thread(loaded.fields.allowed, call.key_id, refinement)
+        if not loaded.held or (allowed is not None and not allowed.spans):
             return Found(hits=[], model=collection.plan.model)
         question = None
         if mode != "lexical":

@@ -27,6 +27,7 @@ _DRAWN = 1 << 32  # and above: codes of terms of ideographs
 _KEY_BITS = 28  # of a posting's key, that number its text; those above are its term's code
 _TEXT = (1 << _KEY_BITS) - 1
 _PART = 1 << 18
+_BLOCK = 64  # scores
 _WORN = 50_000  # forms of words
 
 
@@ -136,9 +137,24 @@ def best(scores: NDArray[np.float32], limit: int, above: float = -np.inf) -> lis
     limit = min(limit, len(scores))
     if limit == 0:
         return []
-    floor = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-    chosen = np.flatnonzero((scores >= floor) & (scores > above))
+    chosen = np.flatnonzero((scores >= nth_best(scores, limit)) & (scores > above))
     return [int(place) for place in chosen[np.argsort(-scores[chosen], kind="stable")][:limit]]
+
+
+def nth_best(scores: NDArray[np.float32], number: int) -> float:
+    """The score that ``number`` of the scores reach, of at least as many.
+
+    Each block's highest is one of them, so the bound from these alone leaves few to look through. Without it NumPy's
+    ``partition`` takes ten times as long where most scores are equal, as those of words are.
+    """
+    blocks = len(scores) // _BLOCK
+    if blocks >= number:
+        highest = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+        bound = np.partition(highest, blocks - number)[blocks - number]
+        scores = scores[scores > bound]
+        if len(scores) < number:
+            return float(bound)
+    return float(np.partition(scores, len(scores) - number)[len(scores) - number])
 
 
 class _Terms(dict[str, int]):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pagoda.logic.retrieval.collection import Collection, HeldPassage, Listed, Passage
 from pagoda.logic.retrieval.lexical import LexicalIndex
-from pagoda.logic.retrieval.question import Refinement
+from pagoda.logic.retrieval.narrowing import Allowed, Fields
 from pagoda.logic.retrieval.ranking import Ranked, cosines, rank
 
 _COPIED = 4096  # vectors at a time, into the matrix
@@ -35,27 +35,15 @@ class Loaded:
     words: LexicalIndex
     begins: NDArray[np.int64]
     """The first passage of each document: labels and keys are the same for all of one."""
-    limited: bool
-    """Whether some keys alone may see some of it."""
-
-    def allowed(self, key_id: str | None, refinement: Refinement) -> NDArray[np.bool_] | None:
-        """Which passages may be found; ``None``: all."""
-        where, limited = refinement.where, refinement.limited
-        if not where and ((key_id is None and limited) or not self.limited):
-            return None
-        documents = (self.held[place] for place in self.begins)
-        seen = [
-            each.tags.visible_to(key_id) and (limited or each.tags.keys is None) and each.matches(where)
-            for each in documents
-        ]
-        return np.repeat(np.asarray(seen, np.bool_), np.diff(self.begins, append=len(self.held)))
+    fields: Fields
 
     def ranked(
-        self, query: str, question: bytes | None, limit: int, allowed: NDArray[np.bool_] | None, *, words: bool
+        self, query: str, question: bytes | None, limit: int, allowed: Allowed | None, *, words: bool
     ) -> tuple[Ranked, NDArray[np.float32] | None]:
-        """The best passages by a question's vector, its words, or both; and the cosines of all, if there is one."""
-        similarities = None if question is None else cosines(self.vectors, question)
-        return rank(similarities, self.words.scores(query) if words else None, limit, allowed), similarities
+        """The best passages by a question's vector, its words, or both; and the cosines of all that may be found."""
+        some, spans = (None, None) if allowed is None else (allowed.each, allowed.spans)
+        similarities = None if question is None else cosines(self.vectors, question, spans)
+        return rank(similarities, self.words.scores(query) if words else None, limit, some), similarities
 
     def renewed(
         self, collection: Collection, listed: Mapping[str, Listed], fresh: Mapping[str, Sequence[HeldPassage]]
@@ -66,7 +54,8 @@ class Loaded:
         held = [passage for piece in pieces for passage in piece.passages(self.held)]
         told = (told_of(passage.passage) for piece in pieces for passage in piece.fresh)
         documents = [row.passage.document for row in held]
-        begins = [place for place, each in enumerate(documents) if place == 0 or each != documents[place - 1]]
+        first = [place for place, each in enumerate(documents) if place == 0 or each != documents[place - 1]]
+        begins = np.asarray(first, np.int64)
         return Loaded(
             collection=collection.id,
             revision=collection.revision,
@@ -74,8 +63,8 @@ class Loaded:
             held=held,
             vectors=self._spliced(pieces, len(held)),
             words=self.words.spliced(before, told) if self.held else LexicalIndex(told),
-            begins=np.asarray(begins, np.int64),
-            limited=any(held[place].tags.keys is not None for place in begins),
+            begins=begins,
+            fields=Fields([held[place] for place in first], np.diff(begins, append=len(held))),
         )
 
     def _spans(self) -> dict[str, tuple[int, int]]:
@@ -105,7 +94,7 @@ class Loaded:
 def empty() -> Loaded:
     """Nothing of any collection."""
     nothing = np.zeros(0, np.int64)
-    return Loaded("", -1, {}, [], np.zeros((0, 0), "<f4"), LexicalIndex(()), nothing, limited=False)
+    return Loaded("", -1, {}, [], np.zeros((0, 0), "<f4"), LexicalIndex(()), nothing, Fields((), nothing))
 
 
 @dataclass(slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pagoda.logic.retrieval.lexical import best
+from pagoda.logic.retrieval.lexical import best, nth_best
 
 Ranked: TypeAlias = list[tuple[int, float]]
 """Places, best first, each with the score that orders them."""
@@ -15,14 +16,19 @@ Ranked: TypeAlias = list[tuple[int, float]]
 _WORDS = 1.0
 """What sharing the most words is worth, in standard deviations of the cosine. Chosen on one half of two public sets
 (``benchmarks/retrieval.py``): where few passages are near in meaning they stand out by more than this, and decide."""
+_CROWD = 100
+"""Passages. Words that so many have as well, or better, count for nothing; chosen with ``_WORDS``."""
 
 
-def cosines(vectors: NDArray[np.float32], question: bytes) -> NDArray[np.float32]:
-    """Of each row and a question's vector (little-endian float32), all of unit length.
+def cosines(vectors: NDArray[np.float32], question: bytes, spans: Iterable[slice] | None = None) -> NDArray[np.float32]:
+    """Of each row and a question's vector (little-endian float32), all of unit length; outside of ``spans`` -inf.
 
     ``einsum`` uses no BLAS, whose threads wait for one another far longer than a product takes while cores are busy.
     """
-    product: NDArray[np.float32] = np.einsum("ij,j->i", vectors, np.frombuffer(question, "<f4"))
+    wanted = np.frombuffer(question, "<f4")
+    product = np.full(len(vectors), -np.inf, np.float32)
+    for span in (slice(None),) if spans is None else spans:
+        np.einsum("ij,j->i", vectors[span], wanted, out=product[span])
     return product
 
 
@@ -50,12 +56,15 @@ def _fused(
     similarities: NDArray[np.float32], scores: NDArray[np.float32], allowed: NDArray[np.bool_] | None
 ) -> NDArray[np.float32]:
     """A convex combination of both (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval",
-    2023), up to a factor: the cosine in standard deviations over its mean, the words' score as a share of the best.
+    2023), up to a factor: the cosine in standard deviations over its mean, the words' score as a share of the best,
+    each by what stands out. Words stand out by what their score is above that of a crowd's last (``_CROWD``).
     """
     among = similarities if allowed is None else similarities[allowed]
     spread, most = float(among.std()), float(scores.max(initial=0.0))
     meaning: NDArray[np.float32] = (similarities - among.mean()) / (spread or 1.0)
-    return meaning + _WORDS * scores / (most or 1.0)
+    common = nth_best(scores, _CROWD) if len(scores) > _CROWD else 0.0
+    above: NDArray[np.float32] = np.maximum(scores - common, 0)
+    return meaning + _WORDS * above / (most or 1.0)
 
 
 def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, limit: int) -> Ranked:

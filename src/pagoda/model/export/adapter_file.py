@@ -6,7 +6,6 @@ the file's own scale is one. llama.cpp has no form for DoRA, biases and modules 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -24,8 +23,10 @@ from pagoda.model.catalog.entry import ADAPTER_FILES
 from pagoda.model.catalog.recipes.safetensors import broken, read_tensors
 from pagoda.model.catalog.recipes.writing import write_out
 from pagoda.model.export.architecture import FAMILIES, Family
+from pagoda.model.export.folder import read_table
 
-_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+PAIR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+"""How PEFT names the two matrices of a module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             raise InvalidRequest(
                 f"{folder} is no adapter: it has no {needed} (a pickle is never loaded).", param="model"
             )
-    try:
-        config: dict[str, Any] = json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise broken(folder / ADAPTER_FILES[0], f"it is not JSON ({error})") from error
+    config = read_table(folder / ADAPTER_FILES[0])
     if config.get("peft_type") != "LORA":
         raise InvalidRequest(f"{folder} is {config.get('peft_type')}; llama.cpp adapters are LoRA only.", param="model")
     for key, plain in (("use_dora", False), ("bias", "none"), ("modules_to_save", None), ("lora_bias", False)):
@@ -91,7 +89,7 @@ def _pairs(folder: Path, tensors: Mapping[str, NDArray[Any]]) -> dict[str, tuple
     """The A (rank, inputs) and B (outputs, rank) matrix of each module."""
     sides: dict[str, dict[str, NDArray[Any]]] = {}
     for key, values in tensors.items():
-        match = _KEY.fullmatch(key)
+        match = PAIR.fullmatch(key)
         if match is None or match["module"].endswith(("lm_head", "embed_tokens", "wte")):
             raise InvalidRequest(
                 f"The adapter in {folder} changes {key}, which llama.cpp cannot add at run time; merge it with "

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
-from numpy.typing import NDArray
 
-from pagoda.core.errors import InvalidRequest
 from pagoda.core.ports import Progress
 from pagoda.model.catalog.disk import place, stored
-from pagoda.model.catalog.recipes.safetensors import broken, read_tensors
 from pagoda.model.catalog.recipes.writing import write_out
 from pagoda.model.export.architecture import family_of, layers_of
+from pagoda.model.export.folder import read_checkpoint
 from pagoda.model.export.vocabulary import read_vocabulary
 from pagoda.model.quantize.blocks import NUMPY_KINDS, encode
 from pagoda.model.quantize.forms import Form, type_of
-
-
-def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """A checkpoint's config and tensors, which stay in their files until they are used (bfloat16 is widened)."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidRequest(f"{folder} holds no config.json and so no checkpoint.") from None
-    except ValueError as error:
-        raise broken(folder / "config.json", f"it is not JSON ({error})") from error
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InvalidRequest(f"{folder} holds no safetensors weights; a pickle is never loaded.")
-    return config, {name: values for file in files for name, values in read_tensors(file).items()}
 
 
 def write_gguf(
@@ -44,7 +27,8 @@ def write_gguf(
     """
     config, state = read_checkpoint(folder)
     family = family_of(config)
-    rows = next(len(values) for name, values in state.items() if name.endswith(("embed_tokens.weight", "wte.weight")))
+    rows = next(len(state[name]) for name in state if name.endswith(("embed_tokens.weight", "wte.weight")))
+    tied = bool(config.get("tie_word_embeddings")) or not any(name.endswith("lm_head.weight") for name in state)
     vocabulary = read_vocabulary(folder, tokenizer, stops, rows)
     draft = target.with_name(f".{target.name}.draft")
     with stored(f"The file {target.name}", target.parent):
@@ -57,13 +41,11 @@ def write_gguf(
             writer.add_file_type(form.file_type)
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             vocabulary.write(writer)
-            tensors = dict(family.tensors(state, config))
-            tied = "output.weight" not in tensors
-            for done, (name, values) in enumerate(tensors.items(), 1):
+            for done, (name, values) in enumerate(family.tensors(state, config), 1):  # one at a time in memory
                 kind = type_of(form, name, values.shape, layers_of(config), tied=tied)
                 data = encode(values, kind)
                 writer.add_tensor(name, data, raw_dtype=None if kind in NUMPY_KINDS else kind)
-                progress("quantise", done, len(tensors))
+                progress("quantise", done, max(done, len(state)))
             write_out(writer)
             place(draft, target)
         finally:

@@ -7,23 +7,23 @@ untied before the merge, and saved with both matrices.
 
 from __future__ import annotations
 
-import errno
-import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pagoda.core.errors import InvalidRequest, StoreError, Unavailable
+from pagoda.core.errors import InvalidRequest, PagodaError, StoreError, Unavailable
 from pagoda.model.catalog.entry import ADAPTER_FILES
+from pagoda.model.catalog.recipes.safetensors import read_tensors
+from pagoda.model.catalog.recipes.writing import disk_fault
+from pagoda.model.export.adapter_file import PAIR
+from pagoda.model.export.folder import read_table
+from pagoda.model.training.launching import let_threads_sleep
 
 _ENDS = ("lm_head", "embed_tokens", "wte")
 """Modules that a tied model holds one matrix for."""
-
-FLOATS: Mapping[str, str] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""Forms that a checkpoint of safetensors has, in torch's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,18 @@ def load_trained(base: Path, adapter: Path | None) -> Trained:
     Raises ``Unavailable`` where torch or PEFT is missing, ``InvalidRequest`` where the adapter does not fit the base,
     ``StoreError`` for broken files.
     """
+    let_threads_sleep()
     try:
         import torch
 
         from pagoda.model.engines.transformers_child.checkpoint import load_checkpoint  # noqa: PLC0415  (torch)
     except ImportError as error:
         raise _not_installed(error) from error
-    found = load_checkpoint(base, embeds=False, device="cpu", dtype=torch.float32, trust=False)
+    try:
+        found = load_checkpoint(base, embeds=False, device="cpu", dtype=torch.float32, trust=False)
+    except (StoreError, Unavailable) as error:
+        told = f"The checkpoint in {base} cannot be loaded: {_reason(error)}."
+        raise type(error)(told, code=error.code, retryable=False) from error
     model, tokenizer = found.model, found.tokenizer
     if adapter is not None:
         tokenizer = _own_tokenizer(adapter) or tokenizer
@@ -80,21 +85,10 @@ def save_merged(trained: Trained, folder: Path, dtype: str) -> bool:
         model = model.to(getattr(torch, dtype))
     try:
         model.save_pretrained(folder)
-    except SafetensorError as error:  # it tells a full disk in words alone
-        full = "No space left" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(folder)) from error
+    except SafetensorError as error:
+        raise disk_fault(error, folder) from error
     trained.tokenizer.save_pretrained(folder)
     return untied
-
-
-def form_of(folder: Path) -> str:
-    """The form that a checkpoint says it has; F32 where it says none of ``FLOATS``."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{folder / 'config.json'} cannot be read ({error}).", code="broken_file") from error
-    said = config.get("dtype") or config.get("torch_dtype")
-    return next((form for form, dtype in FLOATS.items() if dtype == said), "F32")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -104,11 +98,7 @@ def is_adapter(folder: Path) -> bool:
 
 def base_named_by(adapter: Path) -> str:
     """What the adapter says it was trained on: a path or a hub's id."""
-    path = adapter / ADAPTER_FILES[0]
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}).", code="broken_file") from error
+    return str(read_table(adapter / ADAPTER_FILES[0]).get("base_model_name_or_path") or "")
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
@@ -118,13 +108,32 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
         raise _not_installed(error) from error
     if not (adapter / ADAPTER_FILES[1]).is_file():
         raise InvalidRequest(f"{adapter} is no adapter: it has no {ADAPTER_FILES[1]} (a pickle is never loaded).")
+    _check_fit(model, adapter)
     try:
         with _handled_ties():
             live = PeftModel.from_pretrained(model, adapter, is_trainable=False)
     except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
-        why = " ".join(str(error).split())[:300].rstrip(".")
-        raise InvalidRequest(f"The adapter in {adapter} does not fit its base model: {why}.") from error
+        raise InvalidRequest(
+            f"The installed PEFT cannot attach the adapter in {adapter} to its base model, though its matrices fit; "
+            "the log has its words."
+        ) from error
     return live.eval()
+
+
+def _check_fit(model: Any, adapter: Path) -> None:
+    """Refuse an adapter of another base: PEFT passes over modules that the model lacks."""
+    named = model.named_parameters(remove_duplicate=False)  # tied ends are two modules
+    shapes = {name.removesuffix(".weight"): tuple(values.shape) for name, values in named}
+    for key, values in read_tensors(adapter / ADAPTER_FILES[1]).items():
+        if (match := PAIR.fullmatch(key)) is None:
+            continue
+        module, there = match["module"], shapes.get(match["module"])
+        size, what = (values.shape[-1], "inputs") if match["side"] == "A" else (len(values), "outputs")
+        if there is None or size not in there:
+            mine = "the base has no such module" if there is None else f"the base's is {there[0]} by {there[1]}"
+            raise InvalidRequest(
+                f"The adapter in {adapter} does not fit its base model: its {module} has {size} {what}, and {mine}."
+            )
 
 
 @contextmanager
@@ -169,6 +178,15 @@ def _stops(model: Any, tokenizer: Any) -> tuple[int, ...]:
             "The model has no end of sequence: neither its generation config nor its tokenizer name one."
         )
     return tuple(dict.fromkeys(int(id) for id in found))
+
+
+def _reason(error: PagodaError) -> str:
+    """Why a checkpoint does not load, as a sentence's part in our words; those of libraries are in the log."""
+    if error.__cause__ is None:
+        return error.message.rstrip(".")
+    if isinstance(error, StoreError):
+        return "its weights or its config.json are corrupt"
+    return "transformers takes its config, tokenizer and weights for none that fit one another; the log has its words"
 
 
 def _own_tokenizer(adapter: Path) -> Any:

@@ -17,7 +17,7 @@ from pagoda.core.errors import ModelError
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Delta, Finish, Generation, Sampling, Score, Tokenize
 from pagoda.model.export.architecture import family_of
-from pagoda.model.export.gguf_file import read_checkpoint
+from pagoda.model.export.folder import read_checkpoint
 from pagoda.model.export.merging import Trained
 from pagoda.model.export.parity import GREEDY_TOKENS, Finding, Probe, Reading, same
 from pagoda.model.export.vocabulary import adds_bos

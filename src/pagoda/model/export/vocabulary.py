@@ -6,7 +6,6 @@ what the tokenizer says of itself; a splitting that llama.cpp has no name for is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import gguf
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.model.catalog.recipes.safetensors import broken
+from pagoda.model.export.folder import read_table
 from pagoda.model.export.sentencepiece import adds_space, is_byte, scores_of
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -67,21 +67,21 @@ def read_vocabulary(folder: Path, tokenizer: Any, stops: Sequence[int], rows: in
     naming what GGUF or llama.cpp has no form for.
     """
     path = folder / "tokenizer.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        model, pieces = data["model"], dict(data["model"]["vocab"])
-        pairs = [_pair(each) for each in model["merges"]]
-    except FileNotFoundError:
+    if not path.is_file():
         raise InvalidRequest(
             f"{folder} has no tokenizer.json, and GGUF is written from no other form of tokenizer; save the tokenizer "
             "with transformers first."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise broken(path, f"it is no BPE tokenizer that can be read ({error})") from error
+        )
+    data = read_table(path)
+    model = data.get("model") or {}
     if model.get("type") != "BPE":
         raise InvalidRequest(
             f"{path} is {model.get('type')}, and GGUF is written for BPE only. `pagoda export --to safetensors` works."
         )
+    try:
+        pieces, pairs = dict(model["vocab"]), [_pair(each) for each in model["merges"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(path, "its BPE lacks a table of pieces or a list of merges of two pieces each") from error
     tokens, types = _tokens(path, pieces, data.get("added_tokens") or [], rows)
     common: dict[str, Any] = {
         "tokens": tuple(tokens),

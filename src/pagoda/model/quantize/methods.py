@@ -13,10 +13,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pagoda.core.errors import InvalidRequest, Unavailable
+from pagoda.model.export.folder import FLOATS, form_of
 
 _DYNAMIC_FILE = "dynamic-int8.safetensors"
 _DYNAMIC_NOTE = "quantised.json"
@@ -34,13 +36,11 @@ class Method:
     write: Callable[[Any, Path], None] = lambda model, folder: model.save_pretrained(folder)
 
 
-def _load_half(kind: str) -> Callable[[Path], Any]:
-    def load(folder: Path) -> Any:
-        import torch
+def load_in(form: str, folder: Path) -> Any:
+    """A checkpoint's model that computes in the one of ``FLOATS``."""
+    import torch
 
-        return _load_plain(folder, getattr(torch, kind))
-
-    return load
+    return _load_plain(folder, getattr(torch, FLOATS[form]))
 
 
 def _load_plain(folder: Path, dtype: Any, **options: Any) -> Any:
@@ -161,32 +161,33 @@ def _numbers(parameter: Any) -> tuple[int, int]:
 
 
 def _make_bitsandbytes(bits: int) -> Callable[[Path], Any]:
+    """What is left as it was (embeddings, norms) keeps the checkpoint's precision."""
+
     def make(source: Path) -> Any:
         import torch
         from transformers import BitsAndBytesConfig
 
+        dtype = getattr(torch, FLOATS[form_of(source)])
         wanted = (
             BitsAndBytesConfig(load_in_8bit=True)
             if bits == 8
-            else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+            else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
         )
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of each matrix that it casts
-        return _load_plain(source, torch.float32, quantization_config=wanted, device_map="cpu")
+        return _load_plain(source, dtype, quantization_config=wanted, device_map="cpu")
 
     return make
 
 
 def _load_bitsandbytes(folder: Path) -> Any:
-    import torch
-
-    return _load_plain(folder, torch.float32, device_map="cpu")
+    return _load_plain(folder, "auto", device_map="cpu")
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("fp16", _load_half("float16"), _load_half("float16")),
-        Method("bf16", _load_half("bfloat16"), _load_half("bfloat16")),
+        Method("fp16", partial(load_in, "F16"), partial(load_in, "F16")),
+        Method("bf16", partial(load_in, "BF16"), partial(load_in, "BF16")),
         Method("int8-dynamic", _make_dynamic, _load_dynamic, write=_write_dynamic),
         Method("int8", _make_bitsandbytes(8), _load_bitsandbytes, "bitsandbytes"),
         Method("int4", _make_bitsandbytes(4), _load_bitsandbytes, "bitsandbytes"),

@@ -12,6 +12,7 @@ from pagoda.model.quantize.measuring import Quality
 
 ORIGINAL = "original"
 _SLOWER = 0.95
+_SMALLER = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +47,15 @@ def row_of(data: Mapping[str, Any]) -> Row:
     return Row(**{**data, "quality": None if quality is None else Quality(**quality)})
 
 
-def verdicts(rows: Sequence[Row]) -> list[str]:
-    """What should be known of each form, in words: that it failed, is slower than its reference, or hardly smaller.
+def verdicts(rows: Sequence[Row], precision: str) -> list[str]:
+    """What should be known of each form, in words: that it failed, is no smaller than the original of this
+    ``precision``, quantises little, or is slower than its reference.
 
     Speeds are compared within an engine: torch's forms with the original, llama.cpp's with F16, or the first of them.
     """
     said = []
     first: dict[str, Row] = {}
+    original = next((row for row in rows if row.form == ORIGINAL), None)
     for row in rows:
         if row.quality is not None and (row.engine not in first or row.form == "F16"):
             first[row.engine] = row
@@ -62,6 +65,11 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
             continue
         if row.quality is None or row.form == ORIGINAL:
             continue
+        if original is not None and row.bytes > _SMALLER * original.bytes:
+            times = row.bytes / original.bytes
+            said.append(
+                f"{row.form} is no smaller than the original, which is {precision}: {times:.2f} times its bytes."
+            )
         if row.share < 0.5 and row.form.lower() not in ("f32", "f16", "bf16", "fp16"):
             said.append(f"{row.form} quantises only {100 * row.share:.1f} % of the weights.")
         reference = first[row.engine]
@@ -72,8 +80,8 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def draw(rows: Sequence[Row], place: Path) -> None:
-    """Write the picture: divergence from the original against bytes. Needs matplotlib."""
+def draw(rows: Sequence[Row], precision: str, place: Path) -> None:
+    """Write the picture: divergence from the original, of this ``precision``, against bytes. Needs matplotlib."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
 
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
@@ -88,6 +96,10 @@ def draw(rows: Sequence[Row], place: Path) -> None:
             axes.annotate(
                 row.form, (size, _divergence(row)), textcoords="offset points", xytext=(5, 4), fontsize="small"
             )
+    for row in rows:
+        if row.form == ORIGINAL:
+            axes.axvline(row.bytes / 1e6, color="grey", linestyle="--", label=f"{ORIGINAL} ({precision})")
+    axes.margins(x=0.12)
     axes.set_yscale("log")
     axes.set_xlabel("MB on disk")
     axes.set_ylabel("KL divergence from the original")

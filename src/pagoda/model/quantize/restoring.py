@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
+from numpy.typing import NDArray
 
 from pagoda.model.export.architecture import family_of
 from pagoda.model.quantize.blocks import decode
@@ -19,18 +22,29 @@ def restore(file: Path, model: Any) -> Any:
     """
     import torch
 
-    config = model.config.to_dict()
-    tensors = {
-        tensor.name: decode(tensor.data, tensor.tensor_type).reshape(
-            tuple(int(side) for side in reversed(tensor.shape))
-        )
-        for tensor in gguf.GGUFReader(file).tensors
-    }
+    config, tensors = model.config.to_dict(), _Decoded(file)
     state = model.state_dict()
     with torch.no_grad():
         for name, values in family_of(config).restored(state, tensors, config):
             state[name].copy_(torch.tensor(values))
     return model
+
+
+class _Decoded(Mapping[str, NDArray[np.float32]]):
+    """A file's tensors by name, each decoded when it is asked for: never all of them in memory."""
+
+    def __init__(self, file: Path) -> None:
+        self._tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        tensor = self._tensors[name]
+        return decode(tensor.data, tensor.tensor_type).reshape(tuple(int(side) for side in reversed(tensor.shape)))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def kinds_in(file: Path) -> dict[str, int]:

@@ -20,11 +20,16 @@ def run_sft(context: RunContext) -> Mapping[str, Json]:
     return train(recipe_from(context.config), context)
 
 
+def let_threads_sleep() -> None:
+    """A thread of torch that waits for another sleeps instead of spinning: four times as fast on a busy machine
+    (docs/log.md). Heard only before torch is imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @contextmanager
 def importing_torch() -> Iterator[None]:
     """While what trains is imported. Raises ``Unavailable`` without torch and its kin."""
-    # A thread that waits for another sleeps instead of spinning: four times as fast on a busy machine (docs/log.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    let_threads_sleep()
     try:
         yield
     except ImportError as error:

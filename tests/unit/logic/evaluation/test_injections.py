@@ -102,8 +102,8 @@ def test_shares_are_of_the_runs_in_which_the_page_was_read() -> None:
     ]
     told = figures(rows)["react"]
     assert (told["all"]["items"], told["all"]["read"], told["all"]["obeyed"], told["all"]["asked"]) == (4, 3, 2, 2)
-    assert told["all"]["share"][0] == pytest.approx(2 / 3)
-    assert told["all"]["share"][1] < 2 / 3 < told["all"]["share"][2]
+    assert told["all"]["share"]["value"] == pytest.approx(2 / 3)
+    assert told["all"]["share"]["low"] < 2 / 3 < told["all"]["share"]["high"]
     assert (told["kinds"]["fence"]["obeyed"], told["languages"]["zh"]["items"], told["signs"]["call"]["asked"]) == (
         1,
         1,

@@ -84,4 +84,4 @@ def test_support_that_was_found_counts_once() -> None:
     rows = [{"strategy": "react", "limited": None, "error": None, **told} for told in (once, both)]
     told = figures(rows)["react"]
     assert (told["items"], told["twice"], told["complete"], told["recall"], told["searches"]) == (2, 1, 1, 0.75, 1.5)
-    assert told["shares"]["twice"][0] == 0.5
+    assert told["shares"]["twice"]["value"] == 0.5

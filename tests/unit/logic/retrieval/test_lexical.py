@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagoda.logic.retrieval.lexical import LexicalIndex, best, words
+from pagoda.logic.retrieval.lexical import LexicalIndex, best, nth_best, words
 
 TEXTS = ("The cat sat on the mat.", "Dogs and cats sleep.", "量子计算机使用量子比特。", "经典计算机使用比特。", "")
 
@@ -51,6 +51,15 @@ def test_nothing_is_found_in_nothing() -> None:
 def test_the_best_come_first_and_equal_ones_in_their_order() -> None:
     assert best(np.asarray([1, 3, 2, 3, 0], np.float32), 3) == [1, 3, 2]
     assert best(np.asarray([1, 1, 1], np.float32), 2) == [0, 1]
+
+
+@given(st.lists(st.sampled_from((0.0, 0.5, 1.0, 7.0, -np.inf)), min_size=1, max_size=9), st.data())
+def test_a_place_among_many_equal_scores_is_that_of_a_sorted_list(drawn: list[float], data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    scores = rng.choice(np.asarray(drawn, np.float32), data.draw(st.sampled_from((9, 63, 64, 200, 700))))
+    number = data.draw(st.integers(1, min(len(scores), 12)))
+    assert nth_best(scores, number) == sorted(scores, reverse=True)[number - 1]
+    assert best(scores, number) == list(np.argsort(-scores, kind="stable")[: int((scores > -np.inf).sum())][:number])
 
 
 def slowly(texts: Sequence[str], query: str) -> list[float]:

@@ -24,6 +24,17 @@ def test_what_stands_out_decides() -> None:
     assert [place for place, _ in close] == [51], "where many are as near, the words decide"
 
 
+def test_words_that_a_crowd_has_as_well_decide_nothing() -> None:
+    meaning = floats(0.5, *([0.4] * 300))
+    shared = floats(0.0, *([8.0] * 150), *([0.0] * 150))
+    assert rank(meaning, shared, 301) == rank(meaning, shared * 0, 301), "150 passages have these words"
+    shared[300] = 9.0
+    scores = dict(rank(meaning, shared, 301))
+    assert scores[300] - scores[299] == pytest.approx(1 / 9), "one has more of them"
+    few = floats(*([8.0] * 99), *([0.0] * 201), 0.0)
+    assert [place for place, _ in rank(meaning * 0, few, 99)] == list(range(99)), "fewer are no crowd"
+
+
 def test_without_words_in_common_meaning_decides_and_the_other_way_round() -> None:
     assert [place for place, _ in rank(floats(0.1, 0.3, 0.2), floats(0, 0, 0), 3)] == [1, 2, 0]
     assert [place for place, _ in rank(floats(0.5, 0.5, 0.5), floats(1, 3, 2), 3)] == [1, 2, 0]

@@ -23,7 +23,7 @@ from pagoda.logic.retrieval.collection import Chunk, Collection, HeldPassage, Li
 from pagoda.logic.retrieval.document import Document
 from pagoda.logic.retrieval.index import Searcher
 from pagoda.logic.retrieval.loaded import Loaded, empty
-from pagoda.logic.retrieval.question import MODES
+from pagoda.logic.retrieval.question import MODES, MOST_HITS, Refinement
 
 WORDS = ("river", "rivers", "tea", "moon", "steel", "law", "水", "茶水", "月")
 QUERIES = ("river tea", "moon law moon", "茶水 月", "nothing")
@@ -96,7 +96,7 @@ def test_any_changes_leave_what_would_be_made_of_nothing(made: list[tuple[str, s
         assert list(loaded.documents) == list(other.documents)
         assert loaded.vectors.tobytes() == other.vectors.tobytes()
         assert loaded.begins.tolist() == other.begins.tolist()
-        assert loaded.limited == other.limited
+        assert loaded.fields.limited == other.fields.limited
         for query in QUERIES:
             assert loaded.words.scores(query).tolist() == other.words.scores(query).tolist()
             if loaded.held:
@@ -129,6 +129,10 @@ async def book(settings: Settings) -> AsyncIterator[CollectionBook]:
             return store
 
         yield CollectionBook(opened)
+
+
+def place(passage: Passage) -> tuple[str, int]:
+    return passage.document, passage.start
 
 
 async def test_a_searcher_that_saw_every_change_finds_what_a_new_one_finds(
@@ -167,6 +171,11 @@ async def test_a_searcher_that_saw_every_change_finds_what_a_new_one_finds(
             for call in (Call(tenant="blue"), Call(tenant="blue", key_id="key_2")):
                 query = rng.choice(QUERIES)
                 read.clear()
-                found = await live.search("live", query, call, mode=mode, limit=20)
+                found = await live.search("live", query, call, mode=mode, limit=MOST_HITS)
                 assert sum(read) <= 1, "only the document that changed is read again"
-                assert found == await Searcher(book, Door).search("live", query, call, mode=mode, limit=20)  # type: ignore[arg-type]
+                assert found == await Searcher(book, Door).search("live", query, call, mode=mode, limit=MOST_HITS)  # type: ignore[arg-type]
+                wish = Refinement(where={"step": tuple(str(past) for past in range(step + 1) if past % 3 == 0)})
+                narrowed = await live.search("live", query, call, mode=mode, limit=MOST_HITS, refinement=wish)
+                now = {row.source: row.tags for row in await book.documents(collection, call.key_id)}
+                wanted = [hit.passage for hit in found if int(now[hit.passage.source].labels.get("step", "1")) % 3 == 0]
+                assert sorted(map(place, wanted)) == sorted(place(hit.passage) for hit in narrowed)

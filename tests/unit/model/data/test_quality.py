@@ -15,7 +15,7 @@ from pagoda.model.data.quality import garbage_in, language_of, personal_in
 from pagoda.model.data.reading import read_data
 from pagoda.model.data.report import check, lengths_of
 from pagoda.model.data.rows import Row
-from tests.trainable_models import write_jsonl
+from tests.rows import write_jsonl
 
 LONG = "The warehouse sends every parcel on the same day if the order comes before noon, also on Saturdays."
 CHINESE = "如果订单在中午之前到达，仓库会在当天发出每一个包裹，星期六也一样，不需要另外付费。"

@@ -11,7 +11,7 @@ import pytest
 from pagoda.core.errors import InvalidRequest, NotFound, StoreError
 from pagoda.model.data.reading import read_data, write_rows
 from pagoda.model.data.rows import Row, conversation_fault, row_from
-from tests.trainable_models import write_jsonl
+from tests.rows import write_jsonl
 
 CHAT = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "Hello"}]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from pagoda.core.settings import Settings
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import recipe_from
 from pagoda.model.training.work import train
-from tests.trainable_models import save_tiny, write_jsonl
+from tests.rows import write_jsonl
+from tests.tiny_models import one_torch_thread, save_trainable
 
 Trained = tuple[dict[str, Any], Path]
 Train = Callable[..., Trained]
@@ -21,20 +21,18 @@ Train = Callable[..., Trained]
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_torch_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("llama") / "model")
+    return save_trainable(tmp_path_factory.mktemp("llama") / "model")
 
 
 @pytest.fixture(scope="session")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("gpt2") / "model", family="gpt2", template=None)
+    return save_trainable(tmp_path_factory.mktemp("gpt2") / "model", family="gpt2", template=None)
 
 
 @pytest.fixture(scope="session")

@@ -10,21 +10,21 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from pagoda.model.training import head
 from pagoda.model.training.encoding import IGNORED
-from tests.trainable_models import byte_tokenizer, tiny_gpt2, tiny_llama
+from tests.tiny_models import byte_tokenizer, trainable_model
 
 
 def slopes_of(model: Any) -> dict[str, torch.Tensor]:
     return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_head_in_pieces_gives_the_loss_and_slopes_of_all_logits(
-    make: Any, frozen: bool, monkeypatch: pytest.MonkeyPatch
+    family: str, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "_ALIGNED", 4)
     monkeypatch.setattr(head, "_CELLS", 4)  # several pieces, the last one short
-    whole, parts = (make(byte_tokenizer()) for _ in range(2))
+    whole, parts = (trainable_model(family, byte_tokenizer()) for _ in range(2))
     for model in (whole, parts):
         model.get_output_embeddings().requires_grad_(not frozen)
     ids = torch.randint(0, 250, (2, 12), generator=torch.Generator().manual_seed(3))
@@ -64,7 +64,7 @@ def test_a_head_that_caps_its_logits_is_left_alone() -> None:
 
 
 def test_half_precision_learns_what_single_precision_does() -> None:
-    whole, half = tiny_llama(byte_tokenizer()), tiny_llama(byte_tokenizer())
+    whole, half = trainable_model("llama", byte_tokenizer()), trainable_model("llama", byte_tokenizer())
     ids = torch.randint(0, 250, (2, 24), generator=torch.Generator().manual_seed(3))
     wanted = whole(input_ids=ids, labels=ids).loss * 46
     wanted.backward()

@@ -22,7 +22,8 @@ from pagoda.model.data.rows import Refused, Row
 from pagoda.model.training.encoding import IGNORED, Encoder, Example
 from pagoda.model.training.packing import Collator, Order, Packed, Rows, pack
 from pagoda.model.training.recipe import FIGURES, recipe_from
-from tests.trainable_models import CHATML, byte_tokenizer, tiny_gpt2, tiny_llama, write_jsonl
+from tests.rows import write_jsonl
+from tests.tiny_models import CHATML, byte_tokenizer, trainable_model
 from tests.unit.model.training.conftest import Train
 
 Trained = tuple[dict[str, Any], Path]
@@ -55,8 +56,7 @@ def encoder(**recipe: Any) -> Encoder:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_packed_rows_do_not_see_one_another(family: str, attention: str) -> None:
     """Perturbation: another first row leaves every logit of the second where it was, which are those of it alone."""
-    make = tiny_llama if family == "llama" else tiny_gpt2
-    model = make(byte_tokenizer(), attention=attention).eval()
+    model = trainable_model(family, byte_tokenizer(), attention=attention).eval()
     first, other, second = ([5, 9, 7, 30], [80, 81, 82, 83], [11, 12, 13, 14, 15])
 
     def logits(*rows: list[int], packed: bool = True) -> torch.Tensor:
@@ -139,7 +139,7 @@ def test_packed_and_padded_rows_give_the_same_loss(fit: Train) -> None:
 
 def test_padding_changes_no_loss(fit: Train) -> None:
     rows = [example(1, [5, 6, 7]), example(2, [9, 8, 7, 6, 5, 4])]
-    model = tiny_llama(byte_tokenizer()).eval()
+    model = trainable_model("llama", byte_tokenizer()).eval()
 
     def loss(group: list[Example]) -> float:
         batch = batch_of([[each] for each in group], packed=False)
@@ -151,7 +151,7 @@ def test_padding_changes_no_loss(fit: Train) -> None:
 
 
 def test_the_end_is_learnt_where_it_is_also_the_padding() -> None:
-    tokenizer = byte_tokenizer(pad=False)
+    tokenizer = byte_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
     found = encoder().encode([Row(1, "completion", {"prompt": "a", "completion": "b"})]).examples[0]
     assert found.ends

@@ -10,7 +10,7 @@ import pytest
 from pagoda.core.configuration import load_settings
 from pagoda.model.training.inspecting import inspect
 from pagoda.model.training.recipe import recipe_from
-from tests.trainable_models import write_jsonl
+from tests.rows import write_jsonl
 
 
 @pytest.mark.real_model

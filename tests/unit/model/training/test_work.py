@@ -20,7 +20,7 @@ from pagoda.model.training.checkpoints import MARK, Checkpoints
 from pagoda.model.training.desk import FolderDesk
 from pagoda.model.training.recipe import FIGURES, read_recipe, recipe_from
 from pagoda.model.training.work import train
-from tests.trainable_models import write_jsonl
+from tests.rows import write_jsonl
 from tests.unit.model.training.conftest import Train
 
 GOOD = {"model": "m", "data": {"train": "rows.jsonl"}}

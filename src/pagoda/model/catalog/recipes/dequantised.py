@@ -7,13 +7,13 @@ bfloat16).
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from pagoda.core.errors import Unavailable
 from pagoda.core.ports import Progress
 from pagoda.model.catalog.gguf_header import read_gguf_header
 from pagoda.model.catalog.recipes.safetensors import broken
+from pagoda.model.catalog.recipes.writing import disk_fault
 
 
 def build(origin: Path, target: Path, progress: Progress) -> None:
@@ -51,7 +51,6 @@ def build(origin: Path, target: Path, progress: Progress) -> None:
     progress("write", 0, None)
     try:
         model.save_pretrained(target)
-    except SafetensorError as error:  # it tells a full disk in words alone
-        full = "No space left" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(target)) from error
+    except SafetensorError as error:
+        raise disk_fault(error, target) from error
     tokenizer.save_pretrained(target)

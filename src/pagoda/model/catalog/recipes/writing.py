@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+from pathlib import Path
 
 import gguf
 
@@ -20,3 +22,9 @@ def write_out(writer: gguf.GGUFWriter) -> None:
             with contextlib.suppress(OSError):  # what is still buffered does not fit either
                 file.close()
         raise OSError(error.errno or errno.ENOSPC, str(error)) from error  # NumPy names a full disk without its number
+
+
+def disk_fault(error: Exception, place: Path) -> OSError:
+    """What safetensors could not write, as the system's error: it tells a full disk in words alone."""
+    number = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+    return OSError(number, os.strerror(number), str(place))
