@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,7 @@ def canned_answers() -> Iterator[str]:
         )
         child = subprocess.Popen(["taskset", "-c", LOAD_CORE, "nginx", "-e", f"{folder}/error.log", "-c", str(config)])
         try:
+            _await_listener(port)
             yield f"http://127.0.0.1:{port}"
         finally:
             child.terminate()
@@ -91,11 +93,23 @@ def beating_streams() -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks.gateway.upstream", str(port)]
     child = subprocess.Popen(["taskset", "-c", LOAD_CORE, *command])
     try:
-        time.sleep(1.5)
+        _await_listener(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         child.terminate()
         child.wait()
+
+
+def _await_listener(port: int, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 async def _beat(request: web.Request) -> web.StreamResponse:
