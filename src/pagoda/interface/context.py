@@ -17,7 +17,7 @@ from pagoda.core.errors import InvalidRequest, PagodaError
 from pagoda.core.ports import Inference
 from pagoda.core.runs import Runs
 from pagoda.core.settings import Settings
-from pagoda.core.types import PRIORITIES, CacheUse, CacheWish, Call, Event, Started
+from pagoda.core.types import PRIORITIES, CacheWish, Call
 from pagoda.interface.access import SECURITY_SCHEMES, Access, key_of, models_of, need_of, tenant_of
 from pagoda.interface.learning import Learning
 from pagoda.interface.sse import ClientGone
@@ -356,35 +356,6 @@ class Route(APIRoute):
             return response
 
         return handle
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A whole answer as JSON, and what the cache did for it."""
-
-    body: dict[str, Any]
-    cache: CacheUse
-
-    def response(self) -> Response:
-        """As HTTP tells it."""
-        return json_response(self.body, answer_headers(self.body["model"], self.cache))
-
-
-def answer_headers(model: str, cache: CacheUse) -> dict[str, str]:
-    """The headers of an answer: who gave it, and whether an engine computed it for this request."""
-    return {"X-Pagoda-Model": model, "X-Cache": cache}
-
-
-def stream_headers(model: str, first: Event | None) -> dict[str, str]:
-    """The headers of a stream, by its first event: another model may have stood in for the one that was asked."""
-    if isinstance(first, Started):
-        return answer_headers(first.model, first.cache)
-    return answer_headers(model, "bypass")
-
-
-def is_replayed(first: Event | None) -> bool:
-    """Whether a stream is a kept answer that is given again, by its first event."""
-    return isinstance(first, Started) and first.replayed
 
 
 def json_response(value: Any, headers: dict[str, str] | None = None) -> Response:

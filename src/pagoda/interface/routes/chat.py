@@ -10,21 +10,12 @@ from starlette.responses import Response
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Generation
 from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import (
-    Answered,
-    Backstage,
-    Route,
-    asked_model,
-    backstage,
-    call_of,
-    is_replayed,
-    on_behalf_of,
-    stream_headers,
-)
+from pagoda.interface.answered import Answered, answer_stream
+from pagoda.interface.context import Backstage, Route, asked_model, backstage, call_of, on_behalf_of
 from pagoda.interface.prompted import PROMPT_HEADER, with_prompt
 from pagoda.interface.render import ChunkWriter, chat_json, output_of, reasoning_of, sampling_of, stops_of
 from pagoda.interface.schemas.chat import ChatAnswer, ChatRequest
-from pagoda.interface.sse import EventStream, streamed, while_connected
+from pagoda.interface.sse import streamed, while_connected
 from pagoda.logic.inference.answer import collect
 from pagoda.logic.quality.rules import last_words
 from pagoda.logic.trust.subject import Subject
@@ -62,8 +53,7 @@ async def chat(
     events = stage.inference.complete(wanted, call)
     first = await while_connected(request, anext(events, None))
     frames = writer.frames(events, first, wanted.n)
-    headers, silence = stream_headers(wanted.model, first), stage.settings.server.keepalive_seconds
-    return _told(EventStream(frames, silence, headers, replayed=is_replayed(first)), call)
+    return _told(answer_stream(stage, frames, wanted.model, first), call)
 
 
 async def answer_chat(body: ChatRequest, model: str, inference: Inference, call: Call) -> Answered:

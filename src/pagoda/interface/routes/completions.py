@@ -14,17 +14,8 @@ from starlette.responses import Response
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Event, Generation, Started, Usage
 from pagoda.interface.access import needs
-from pagoda.interface.context import (
-    Answered,
-    Backstage,
-    Route,
-    asked_model,
-    backstage,
-    call_of,
-    is_replayed,
-    on_behalf_of,
-    stream_headers,
-)
+from pagoda.interface.answered import Answered, answer_stream
+from pagoda.interface.context import Backstage, Route, asked_model, backstage, call_of, on_behalf_of
 from pagoda.interface.render import (
     ChunkWriter,
     completion_json,
@@ -35,7 +26,7 @@ from pagoda.interface.render import (
 )
 from pagoda.interface.routes.chat import STREAM
 from pagoda.interface.schemas.completion import CompletionAnswer, CompletionRequest
-from pagoda.interface.sse import DONE, EventStream, while_connected
+from pagoda.interface.sse import DONE, while_connected
 from pagoda.logic.inference.answer import Answer, collect
 
 router = APIRouter(route_class=Route, tags=["OpenAI"])
@@ -61,9 +52,7 @@ async def completions(
     events = stage.inference.complete(wanted[0], call)
     first = await while_connected(request, anext(events, None))
     frames = _frames(stage, call, wanted, (events, first), writer, echo=bool(body.echo))
-    headers = stream_headers(wanted[0].model, first)  # of the first prompt: the others are not asked yet
-    replayed = is_replayed(first) and len(wanted) == 1
-    return EventStream(frames, stage.settings.server.keepalive_seconds, headers, replayed=replayed)
+    return answer_stream(stage, frames, wanted[0].model, first, alone=len(wanted) == 1)
 
 
 async def answer_completion(body: CompletionRequest, model: str, inference: Inference, call: Call) -> Answered:

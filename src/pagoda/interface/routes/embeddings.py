@@ -12,7 +12,8 @@ from starlette.responses import Response
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Embed
 from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Answered, Backstage, Route, backstage, call_of
+from pagoda.interface.answered import Answered
+from pagoda.interface.context import Backstage, Route, backstage, call_of
 from pagoda.interface.schemas.embedding import EmbeddingAnswer, EmbeddingRequest
 from pagoda.interface.sse import while_connected
 

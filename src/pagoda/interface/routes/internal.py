@@ -14,7 +14,8 @@ from starlette.responses import Response
 from pagoda.core.errors import NotFound, PagodaError
 from pagoda.core.types import Call, Event
 from pagoda.interface.access import needs
-from pagoda.interface.context import Backstage, Route, backstage, is_replayed, json_response
+from pagoda.interface.answered import is_replayed
+from pagoda.interface.context import Backstage, Route, backstage, json_response
 from pagoda.interface.problems import status_of
 from pagoda.interface.sse import EventStream, while_connected
 from pagoda.logic.inference.codec import REQUESTS, decode, encode, encode_error, encode_event

@@ -9,18 +9,8 @@ from starlette.responses import Response
 
 from pagoda.core.types import Call, Generation, OutputFormat, Sampling, Tokenize
 from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import (
-    Backstage,
-    Route,
-    answer_headers,
-    asked_model,
-    backstage,
-    call_of,
-    is_replayed,
-    json_response,
-    on_behalf_of,
-    stream_headers,
-)
+from pagoda.interface.answered import answer_headers, answer_stream
+from pagoda.interface.context import Backstage, Route, asked_model, backstage, call_of, json_response, on_behalf_of
 from pagoda.interface.render_messages import STYLE, MessageWriter, message_json
 from pagoda.interface.schemas.messages import (
     CountAnswer,
@@ -29,7 +19,7 @@ from pagoda.interface.schemas.messages import (
     MessagesProblem,
     MessagesRequest,
 )
-from pagoda.interface.sse import EventStream, streamed, while_connected
+from pagoda.interface.sse import streamed, while_connected
 from pagoda.logic.inference.answer import collect
 
 router = APIRouter(route_class=Route, tags=["Anthropic"])
@@ -58,8 +48,7 @@ async def messages(body: MessagesRequest, request: Request, stage: Stage, call: 
     events = stage.inference.complete(wanted, call)
     first = await while_connected(request, anext(events, None))
     frames = MessageWriter(warnings).frames(events, first)
-    headers, silence = stream_headers(wanted.model, first), stage.settings.server.keepalive_seconds
-    return EventStream(frames, silence, headers, STYLE, replayed=is_replayed(first))
+    return answer_stream(stage, frames, wanted.model, first, STYLE)
 
 
 @router.post(

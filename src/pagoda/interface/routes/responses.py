@@ -10,21 +10,12 @@ from starlette.responses import Response
 from pagoda.core.ports import Inference
 from pagoda.core.types import Call, Generation, OutputFormat, Sampling
 from pagoda.interface.access import needs
-from pagoda.interface.context import (
-    Answered,
-    Backstage,
-    Route,
-    asked_model,
-    backstage,
-    call_of,
-    is_replayed,
-    on_behalf_of,
-    stream_headers,
-)
+from pagoda.interface.answered import Answered, answer_stream
+from pagoda.interface.context import Backstage, Route, asked_model, backstage, call_of, on_behalf_of
 from pagoda.interface.render import reasoning_of
 from pagoda.interface.render_responses import Draft, ResponseWriter, response_json
 from pagoda.interface.schemas.responses import ResponsesAnswer, ResponsesRequest
-from pagoda.interface.sse import EventStream, streamed, while_connected
+from pagoda.interface.sse import streamed, while_connected
 from pagoda.logic.inference.answer import collect
 
 router = APIRouter(route_class=Route, tags=["OpenAI"])
@@ -51,8 +42,7 @@ async def responses(
     events = stage.inference.complete(_generation(body, model), call)
     first = await while_connected(request, anext(events, None))
     frames = ResponseWriter(Draft(body)).frames(events, first)
-    headers, silence = stream_headers(model, first), stage.settings.server.keepalive_seconds
-    return EventStream(frames, silence, headers, replayed=is_replayed(first))
+    return answer_stream(stage, frames, model, first)
 
 
 async def answer_response(body: ResponsesRequest, model: str, inference: Inference, call: Call) -> Answered:

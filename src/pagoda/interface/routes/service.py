@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from pagoda.core.types import Call, Embed, Generation, Sampling
 from pagoda.interface.access import models_of, needs
-from pagoda.interface.context import Backstage, Route, answer_headers, asked_model, backstage, call_of, json_response
+from pagoda.interface.answered import answer_headers
+from pagoda.interface.context import Backstage, Route, asked_model, backstage, call_of, json_response
 from pagoda.interface.schemas.service import (
     GenerateRequest,
     GenerationRequest,
