@@ -100,6 +100,17 @@ async def test_what_is_too_old_goes(settings: Settings) -> None:
         assert len(await find(store, Whose(), 10)) == 2
 
 
+async def test_what_is_too_old_goes_where_nothing_is_taken_down_any_more(settings: Settings) -> None:
+    row = dict.fromkeys(("request_id", "key_id", "team", "model", "route", "status", "prompt", "answer"), "x")
+    async with open_store(settings) as store:
+        await add(store, [{**row, "user": None, "at": datetime.now(UTC) - timedelta(days=40)}])
+    async with running(keeping(settings, "off"), [fake_model()]) as service:
+        store = await service.platform.records()
+        async with asyncio.timeout(30):
+            while await find(store, Whose(), 10):
+                await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     "secret",
     [

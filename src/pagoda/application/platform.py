@@ -56,7 +56,7 @@ class Platform(Holdings):
         self, settings: Settings, environment: Mapping[str, str], *, embedded: bool = False, seated: bool = False
     ) -> None:
         super().__init__(settings)
-        self.contents = Recorder(settings.log, self.records)
+        self.contents = Recorder(settings.log, self.records, lambda: self._records.exist)
         self.learning = Learning(settings, self.telemetry, self._records, self._flush, lambda: self.inference)
         self.prompts.chooser = self.learning.roster.version_of
         self.counting = Counting(self.telemetry, lambda: self.keys.fresh)

@@ -30,11 +30,15 @@ _MOST_CHARACTERS = 200_000
 
 
 class Recorder:
-    """Takes down calls as ``log.content`` says. While the database is away the newest thousand wait in memory."""
+    """Takes down calls as ``log.content`` says. While the database is away the newest thousand wait in memory.
 
-    def __init__(self, settings: Log, records: Callable[[], Awaitable[Store]]) -> None:
+    ``exist`` says whether there are records at all: none are made where nothing is taken down.
+    """
+
+    def __init__(self, settings: Log, records: Callable[[], Awaitable[Store]], exist: Callable[[], bool]) -> None:
         self._settings = settings
         self._records = records
+        self._exist = exist
         self._rows: list[dict[str, Any]] = []
         self._writing: asyncio.Task[None] | None = None
         self._pruned: float | None = None
@@ -107,7 +111,7 @@ class Recorder:
     async def _work(self) -> None:
         await self.flush()
         now = asyncio.get_running_loop().time()
-        if self._settings.content != "off" and (self._pruned is None or now - self._pruned >= _PRUNE_SECONDS):
+        if self._exist() and (self._pruned is None or now - self._pruned >= _PRUNE_SECONDS):
             self._pruned = now
             await self._prune()
 
