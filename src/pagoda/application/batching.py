@@ -24,7 +24,7 @@ from pagoda.core.runs.files import write_json
 from pagoda.core.runs.record import now
 from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Json
-from pagoda.interface.context import Answered
+from pagoda.interface.answered import Answered
 from pagoda.interface.problems import body_of, explain, status_of
 from pagoda.interface.prompted import with_prompt
 from pagoda.interface.routes.chat import answer_chat

@@ -10,14 +10,16 @@ from typing import NoReturn
 logger = logging.getLogger(__name__)
 
 
-async def recur(work: Callable[[], Awaitable[object]], seconds: float) -> NoReturn:
-    """Wait so many seconds, do the work, and so on until cancelled.
+async def recur(work: Callable[[], Awaitable[object]], seconds: float, *, at_once: bool = False) -> NoReturn:
+    """Wait so many seconds, do the work, and so on until cancelled; ``at_once``: the first time without the wait.
 
     What the work did not expect is logged, and its next turn comes all the same: nobody sees that a task of the
     background has ended, only much later that revoked keys still work.
     """
+    wait = 0.0 if at_once else seconds
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(wait)
+        wait = seconds
         try:
             await work()
         except Exception:

@@ -11,6 +11,20 @@ from pagoda.core.recurring import recur
 from tests.services import eventually
 
 
+async def test_the_first_turn_may_come_at_once() -> None:
+    turns: list[None] = []
+
+    async def work() -> None:
+        turns.append(None)
+
+    tasks = [asyncio.create_task(recur(work, 3600, at_once=at_once)) for at_once in (True, False)]
+    await eventually(lambda: bool(turns))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(turns) == 1
+
+
 async def test_a_turn_that_fails_unexpectedly_is_told_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
     turns: list[int] = []
 

@@ -48,7 +48,7 @@ class PromptIndex:
 
     async def start(self) -> None:
         """Learn what prompts there are, unless the database is slow, and follow their changes from now on."""
-        self._task = asyncio.create_task(self._follow())
+        self._task = asyncio.create_task(recur(self.refresh, self._refresh_seconds, at_once=True))
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._looked.wait()
@@ -142,10 +142,6 @@ class PromptIndex:
         while len(self._at_hand) > _MOST_AT_HAND:
             self._at_hand.popitem(last=False)
         return version
-
-    async def _follow(self) -> None:
-        await self.refresh()
-        await recur(self.refresh, self._refresh_seconds)
 
 
 def _packaged(reference: PromptReference) -> PromptVersion:

@@ -82,7 +82,7 @@ class Books:
     def start(self) -> None:
         """Begin to write what is recorded."""
         self._metrics.working.labels("database").set(1)
-        self._writer = asyncio.create_task(recur(self._write_on, 0.0), name="usage-writer")
+        self._writer = asyncio.create_task(recur(self._write_next, 0.0), name="usage-writer")
 
     async def close(self) -> None:
         """Write what is left and give the slices back, as far as the database lets us within a few seconds."""
@@ -247,7 +247,7 @@ class Books:
                     self._ledger = ledger
         return self._ledger
 
-    async def _write_on(self) -> None:
+    async def _write_next(self) -> None:
         await self._wait()
         try:
             if self.pending or self._purses:

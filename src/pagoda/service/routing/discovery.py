@@ -24,8 +24,7 @@ class Discovery:
 
     async def run(self) -> None:
         """Follow it until cancelled."""
-        await self.follow()
-        await recur(self.follow, self._pool.settings.dns_seconds)
+        await recur(self.follow, self._pool.settings.dns_seconds, at_once=True)
 
     async def follow(self) -> None:
         """Look the name up once; addresses that are new join, those that are gone leave and finish what they have."""

@@ -52,8 +52,7 @@ class Watch:
     async def run(self) -> None:
         """Look until cancelled."""
         try:
-            await self._look_at_all()
-            await recur(self._look_at_all, self._settings.health_seconds)
+            await recur(self._look_at_all, self._settings.health_seconds, at_once=True)
         finally:
             tasks = [*self._questions.values(), *self._loading]
             for task in tasks:
