@@ -168,5 +168,6 @@ def _named(name: str) -> Tool:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise InvalidRequest(f"tools.functions: {name} cannot be imported ({error}).") from error
+        hint = "; is its folder in PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else "."
+        raise InvalidRequest(f"tools.functions: {name} cannot be imported ({error}){hint}") from error
     return found if isinstance(found, Tool) else tool_from(found)
