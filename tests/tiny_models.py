@@ -117,7 +117,7 @@ def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0
     import torch
 
     options |= {"vocab_size": rows, "tie_word_embeddings": tied, "initializer_range": 0.3}
-    model = _random(family, 64, seed, bos_token_id=1, eos_token_id=2, **options).eval()
+    model = random_model(family, 64, seed, bos_token_id=1, eos_token_id=2, **options).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -135,10 +135,10 @@ def trainable_model(family: str, tokenizer: Any, *, seed: int = 0, attention: st
     end = tokenizer.eos_token_id
     ends = {"bos_token_id": None if family == "llama" else end, "eos_token_id": end}
     options = {"tie_word_embeddings": tied, "attn_implementation": attention}
-    return _random(family, 32, seed, vocab_size=len(tokenizer), **ends, **options).train()
+    return random_model(family, 32, seed, vocab_size=len(tokenizer), **ends, **options).train()
 
 
-def _random(family: str, width: int, seed: int, **options: Any) -> Any:
+def random_model(family: str, width: int, seed: int, **options: Any) -> Any:
     """Two layers of four heads, which share keys and values by two where the family can."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -25,7 +25,7 @@ def register(commands: Any) -> None:
         commands,
         "data",
         help_="training data: check, filter, dedup, augment",
-        about="Look at training data and clean it. Files: JSONL, JSON, CSV, TSV, Parquet, or hub:OWNER/NAME#SPLIT.",
+        about="Look at training data and clean it: JSONL, JSON, CSV, TSV, Parquet, or hub:OWNER/NAME/SUBSET#SPLIT.",
         example="check rows.jsonl",
     )
     check = add(

@@ -121,6 +121,8 @@ def _tell_outcome(run: Run, result: Mapping[str, Any]) -> None:
     steps = f"{result['steps'] - result['resumed_at']} steps{before}"
     sys.stdout.write(f"trained in {result['seconds']:.0f} s, {steps}; saved in {result['saved']}\n")
     sys.stdout.write(f"report, refused rows and plot: {run.directory / 'artifacts'}\n")
+    if run.config.get("task") == "generation":
+        sys.stdout.write(f"Serve it with: pagoda export {result['saved']} --name NAME\n")
 
 
 def _tell_search(run: Run, result: Mapping[str, Any]) -> None:

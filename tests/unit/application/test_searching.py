@@ -115,6 +115,16 @@ def test_what_is_not_measured_cannot_be_searched_for_or_kept_by() -> None:
         recipe_from({"model": "m", "data": {"train": "x"}, "task": "classification", "best_by": "eval_exact"})
 
 
+def test_the_objective_says_itself_whether_more_is_better(tmp_path: Path) -> None:
+    for objective, wanted in (("eval_loss", "MINIMIZE"), ("eval_exact", "MAXIMIZE")):
+        search = recipe(objective=objective).search
+        (tmp_path / objective).mkdir()
+        assert open_study(tmp_path / objective, search, 0).direction.name == wanted
+    check_space(recipe(objective="eval_exact", direction="maximize"))
+    with pytest.raises(InvalidRequest, match="minimize, which would keep the worst: eval_exact is to maximize"):
+        check_space(recipe(objective="eval_exact", direction="minimize"))
+
+
 def test_a_search_without_data_to_judge_by_is_refused() -> None:
     blind = recipe_from({"model": "m", "data": {"train": "x"}, "search": {"space": SPACE}})
     with pytest.raises(InvalidRequest, match=r"needs data\.validation"):

@@ -84,9 +84,11 @@ def check(
     data: DataSet, *, against: DataSet | None = None, count: Count | None = None, threshold: float = 0.8
 ) -> Report:
     """Look at every row. ``against`` is a set whose rows must not be in this one, such as a test set."""
+    looked = {row.number: list(look_at(row)) for row in data.rows}
+    sound = [row for row in data.rows if not any(each.reason in REMOVING for each in looked[row.number])]
     findings = [Finding(each.number, each.reason, each.why) for each in data.refused]
-    findings += [each for row in data.rows for each in look_at(row)]
-    findings += [finding_of(match, data.source) for match in _repeated(data, against, threshold)]
+    findings += [each for found in looked.values() for each in found]
+    findings += repeats_in(sound, data.source, against, threshold)
     findings.sort(key=lambda each: each.row)
     labels = Counter(row.label for row in data.rows if row.label is not None)
     return Report(
@@ -125,7 +127,18 @@ def look_at(row: Row) -> Iterator[Finding]:
         yield Finding(row.number, "personal", f"it holds personal data: {told}")
 
 
-def finding_of(match: Match, source: str) -> Finding:
+def repeats_in(rows: Sequence[Row], source: str, against: DataSet | None, threshold: float) -> list[Finding]:
+    """Those of ``rows`` that repeat an earlier one, or one of ``against``.
+
+    Rows that go for a reason of their own must not be among them: what repeats such a one would go with it, and
+    nothing of both would be left.
+    """
+    filled = [row for row in rows if row.text.strip()]
+    matches = find_duplicates(filled, against=against.rows if against else (), threshold=threshold)[1]
+    return [_finding_of(match, source) for match in matches]
+
+
+def _finding_of(match: Match, source: str) -> Finding:
     """A match as a finding, its partner named."""
     other = match.partner
     where = f"row {other.number}" if other.source == source else f"row {other.number} of {other.source}"
@@ -152,8 +165,3 @@ def lengths_of(values: Sequence[int]) -> Lengths | None:
         f"p{share}": float(value) for share, value in zip(_SHARES, np.percentile(numbers, _SHARES), strict=True)
     }
     return Lengths(int(numbers.min()), float(numbers.mean()), int(numbers.max()), shares, tuple(rows))
-
-
-def _repeated(data: DataSet, against: DataSet | None, threshold: float) -> list[Match]:
-    filled = [row for row in data.rows if row.text.strip()]
-    return find_duplicates(filled, against=against.rows if against else (), threshold=threshold)[1]

@@ -108,6 +108,12 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
         raise _not_installed(error) from error
     if not (adapter / ADAPTER_FILES[1]).is_file():
         raise InvalidRequest(f"{adapter} is no adapter: it has no {ADAPTER_FILES[1]} (a pickle is never loaded).")
+    kind = read_table(adapter / ADAPTER_FILES[0]).get("task_type")
+    if kind not in (None, "CAUSAL_LM"):
+        raise InvalidRequest(
+            f"The adapter in {adapter} was trained for {kind}: it tells labels and writes no text, so it cannot be "
+            "exported."
+        )
     _check_fit(model, adapter)
     try:
         with _handled_ties():

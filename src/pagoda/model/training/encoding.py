@@ -98,7 +98,9 @@ class Encoder:
         except Exception as error:  # noqa: BLE001 - a template is a program of others and raises what it likes
             return _refuse(row, "template", f"the chat template refuses it ({' '.join(str(error).split())[:200]})")
         if spans is None:
-            why = "the chat template rewrites earlier turns, so what is learnt of them cannot be told; split it by turn"
+            why = (
+                "the chat template rewrites earlier turns, so what is learnt of them cannot be told; set loss_on: last"
+            )
             return _refuse(row, "template", why)
         # The template says all special tokens itself: the tokenizer must not add a second beginning.
         coded = self._tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
@@ -191,6 +193,10 @@ def class_labels(rows: Sequence[Row], recipe: Recipe) -> tuple[str, ...]:
     found = tuple(recipe.labels) or tuple(
         sorted({str(row.content["label"]) for row in rows if row.form == "classification"})
     )
+    if not found:
+        raise InvalidRequest(
+            f"A classification needs rows of text and label, and those of {recipe.data.train} are {rows[0].form}."
+        )
     if len(found) < 2 or len(set(found)) < len(found):
         raise InvalidRequest(f"A classification needs two labels or more, each once; there are: {', '.join(found)}.")
     return found

@@ -25,7 +25,7 @@ class Data(_Part):
     """The rows."""
 
     train: str
-    """A file, or ``hub:OWNER/NAME#SPLIT``."""
+    """A file, or ``hub:OWNER/NAME/SUBSET#SPLIT``."""
     validation: str | None = None
     validation_share: float = Field(0.0, ge=0, lt=1)
     """Without a file: this share of the rows, drawn by the seed."""
@@ -62,7 +62,8 @@ class Search(_Part):
     space: dict[str, Space] = {}
     trials: int = Field(16, ge=1)
     objective: str = "eval_loss"
-    direction: Literal["minimize", "maximize"] = "minimize"
+    direction: Literal["auto", "minimize", "maximize"] = "auto"
+    """``auto``: as the objective is better."""
     prune: bool = True
     parallel: int = Field(1, ge=1)
 
@@ -127,6 +128,12 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
 }
 """What is measured on validation rows, by the task: the words of ``best_by`` and of a search's ``objective``."""
 
+
+def grows_better(figure: str) -> bool:
+    """Whether more of a figure is better."""
+    return not figure.endswith(("loss", "perplexity"))
+
+
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -172,6 +179,12 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
         raise InvalidRequest(
             f"The recipe is wrong: best_by is {recipe.best_by}, which is not measured; of {recipe.task} there are "
             f"{', '.join(known)}.",
+            param="config",
+        )
+    if recipe.patience and not (recipe.data.validation or recipe.data.validation_share):
+        raise InvalidRequest(
+            "The recipe is wrong: patience counts evaluations, and there is nothing to evaluate on; give "
+            "data.validation or data.validation_share.",
             param="config",
         )
     return recipe

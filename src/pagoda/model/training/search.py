@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from pagoda.core.errors import InvalidRequest
-from pagoda.model.training.recipe import FIGURES, Recipe, Search, Space, changed, recipe_from, recipe_keys
+from pagoda.model.training.recipe import (
+    FIGURES,
+    Recipe,
+    Search,
+    Space,
+    changed,
+    grows_better,
+    recipe_from,
+    recipe_keys,
+)
 
 STARTUP_TRIALS = 4
 _JOURNAL = "study.journal"
@@ -41,6 +50,11 @@ def check_space(recipe: Recipe) -> None:
         raise InvalidRequest(
             f"search.objective is {search.objective}, which is not measured; of {recipe.task} there are "
             f"{', '.join(FIGURES[recipe.task])}.",
+            param="search",
+        )
+    if search.direction not in ("auto", right := _direction(search)):
+        raise InvalidRequest(
+            f"search.direction is {search.direction}, which would keep the worst: {search.objective} is to {right}.",
             param="search",
         )
     for key, space in search.space.items():
@@ -82,7 +96,7 @@ def open_study(folder: Path, search: Search, seed: int) -> Any:
         study_name="search",
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / _JOURNAL))),
         load_if_exists=True,
-        direction=search.direction,
+        direction=_direction(search),
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=pruner,
     )
@@ -124,6 +138,10 @@ def plot_search(study: Any, objective: str, folder: Path) -> None:
         axes.barh(names, [found[name] for name in names])
         axes.set_xlabel("importance")
         figure.savefig(folder / "importance.png", dpi=120)
+
+
+def _direction(search: Search) -> str:
+    return "maximize" if grows_better(search.objective) else "minimize"
 
 
 def _whole(key: str) -> bool:

@@ -20,10 +20,10 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.core.runs.metrics import read_metrics
 from pagoda.model.data.rows import Refused, Row
 from pagoda.model.training.encoding import IGNORED, Encoder, Example
-from pagoda.model.training.packing import Collator, Order, Packed, Rows, pack
+from pagoda.model.training.packing import Collator, Order, Packed, Rows, check_packing, pack
 from pagoda.model.training.recipe import FIGURES, recipe_from
 from tests.rows import write_jsonl
-from tests.tiny_models import CHATML, byte_tokenizer, trainable_model
+from tests.tiny_models import CHATML, byte_tokenizer, random_model, trainable_model
 from tests.unit.model.training.conftest import Train
 
 Trained = tuple[dict[str, Any], Path]
@@ -73,6 +73,45 @@ def test_packed_rows_do_not_see_one_another(family: str, attention: str) -> None
     assert not torch.equal(
         logits(first, second, packed=False)[of_second], logits(other, second, packed=False)[of_second]
     )
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("family", "leaks", "options"),
+    [
+        ("llama", False, {}),
+        ("gpt2", False, {}),
+        ("gemma2", False, {"head_dim": 8, "sliding_window": 4}),
+        ("mixtral", False, {"num_local_experts": 4}),
+        ("opt", True, {"ffn_dim": 64, "word_embed_proj_dim": 32}),  # counts positions by itself
+        ("falcon", True, {}),  # heeds nothing but the mask
+        ("bloom", True, {}),  # alibi
+        ("lfm2", True, {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}),
+        ("mamba", True, {"state_size": 8}),  # knows no positions
+    ],
+)
+def test_packing_is_refused_where_a_model_sees_into_the_next_row(
+    family: str, leaks: bool, options: dict[str, Any], half: bool
+) -> None:
+    model = random_model(family, 32, 0, vocab_size=64, pad_token_id=0, **options).to(
+        torch.bfloat16 if half else torch.float32
+    )
+    if leaks:
+        with pytest.raises(InvalidRequest, match=f"packing is not for {family} models: a row would see"):
+            check_packing(model)
+    else:
+        check_packing(model)
+
+
+def test_a_training_tries_its_own_model_before_it_packs(fit: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "opt"
+    tokenizer = byte_tokenizer()
+    options = {"ffn_dim": 64, "word_embed_proj_dim": 32}
+    random_model("opt", 32, 0, vocab_size=len(tokenizer), pad_token_id=0, **options).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InvalidRequest, match=r"packing is not for opt models: .* Set packing: false\.$"):
+        fit(model=str(folder), packing=True, steps=1)
+    assert fit(model=str(folder), steps=1)[0]["steps"] == 1
 
 
 def test_a_packed_row_does_not_learn_to_begin_the_next() -> None:
