@@ -56,7 +56,7 @@ def report_of(settings: Settings, run: Run) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gpt2", "gemma", "gemma2", "gemma3_text"])
 def test_a_family_is_served_with_the_trainers_answers(family: str, settings: Settings, tmp_path: Path) -> None:
     run = export(settings, save_checkpoint(tmp_path / "base", family))
 
@@ -184,10 +184,11 @@ def export_of_sentencepiece(
     [
         ("prepend", TEXTS + SPACED, None, True),
         ("never", TEXTS + SPACED, None, False),
+        ("split", TEXTS + SPACED, TURNS, False),
         ("always", TEXTS, None, True),
         ("first", TEXTS, TURNS, False),
     ],
-    ids=["prepend", "never", "always", "first"],
+    ids=["prepend", "never", "split", "always", "first"],
 )
 def test_a_tokenizer_of_sentencepiece_is_served_with_the_same_tokens(
     space: str, texts: list[str], template: str | None, added: bool, settings: Settings, tmp_path: Path

@@ -46,7 +46,7 @@ def choose_hardware(recipe: Recipe) -> Hardware:
 
 def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[str]) -> Checkpoint:
     """The checkpoint with its tokenizer, padded on the right by a token that it has."""
-    loading: dict[str, Any] = {"attn_implementation": recipe.attention}
+    loading: dict[str, Any] = {} if recipe.attention == "auto" else {"attn_implementation": recipe.attention}
     if recipe.method == "qlora":
         loading |= {"quantization_config": four_bits(hardware), "device_map": {"": torch.cuda.current_device()}}
     dtype = torch.float32 if recipe.method == "full" else hardware.precision

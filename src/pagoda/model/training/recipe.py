@@ -109,7 +109,8 @@ class Recipe(_Part):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``float16`` and ``bfloat16`` are mixed: weights stay in single precision where they are trained in full."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """``auto``: sdpa where the model has it; Gemma 2, which caps its scores, has not."""
     threads: int = Field(0, ge=0)
     """Of a CPU; 0: all cores. Fewer where others compute on the machine: threads that wait for one another crawl."""
     checkpointing: bool = False

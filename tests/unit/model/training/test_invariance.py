@@ -114,6 +114,16 @@ def test_a_training_tries_its_own_model_before_it_packs(fit: Train, tmp_path: Pa
     assert fit(model=str(folder), steps=1)[0]["steps"] == 1
 
 
+def test_a_model_that_has_no_sdpa_is_trained_without_being_asked(fit: Train, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    random_model("gemma2", 32, 0, vocab_size=len(tokenizer), **ends).save_pretrained(tmp_path / "gemma2")
+    tokenizer.save_pretrained(tmp_path / "gemma2")
+    outcome, folder = fit(model=str(tmp_path / "gemma2"), packing=True, steps=4)
+    assert outcome["steps"] == 4
+    assert losses(folder)[-1] < losses(folder)[0]
+
+
 def test_a_packed_row_does_not_learn_to_begin_the_next() -> None:
     batch = batch_of([[example(1, [5, 6, 7], learnt=3), example(2, [8, 9], learnt=2)]], packed=True)
     assert batch["labels"].tolist() == [[IGNORED, 6, 7, IGNORED, 9]]
