@@ -103,7 +103,7 @@ def model_of(args: argparse.Namespace) -> Any:
         return LlamaForCausalLM.from_pretrained(
             args.checkpoint,
             dtype=torch.bfloat16,
-            quantization_config=four_bits(choose_hardware(recipe_of(args))),
+            quantization_config=four_bits(choose_hardware(recipe_of(args)).precision),
             device_map={"": 0},
             use_cache=False,
         )

@@ -14,11 +14,13 @@ import transformers
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from pagoda.core.errors import Conflict, InvalidRequest, ModelError, Unavailable
+from pagoda.core.runs.files import write_json
 from pagoda.core.runs.versions import versions
 from pagoda.core.types import Json
 from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
+from pagoda.model.export.folder import FOUR_BITS
 from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, load_base
 from pagoda.model.training.card import model_card
 from pagoda.model.training.checkpoints import Checkpoints, placing, step_of
@@ -238,6 +240,8 @@ def _save(
     with placing(target) as draft:
         trainer.save_model(str(draft))
         (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs to be given
+        if recipe.method == "qlora":
+            write_json(draft / FOUR_BITS, {"dtype": outcome["precision"]})
     plain: dict[str, Json] = recipe.model_dump(exclude={"search"}, exclude_defaults=True)
     full = recipe.model_dump(include={"method", "max_length", "data"})
     card = model_card(recipe.model, {**full, **plain, **told}, outcome, versions())

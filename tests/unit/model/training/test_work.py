@@ -200,8 +200,6 @@ def test_what_is_not_there_is_said_at_once(fit: Train, tmp_path: Path, rows: Pat
 def test_a_gpu_that_is_not_there_is_no_cpu_in_silence(fit: Train) -> None:
     with pytest.raises(Unavailable, match=r"The recipe's device is cuda, but torch sees no CUDA device; .*\.$"):
         fit(device="cuda")
-    with pytest.raises(Unavailable, match="QLoRA needs a CUDA device"):
-        fit(method="qlora")
 
 
 @pytest.mark.parametrize(
