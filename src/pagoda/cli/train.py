@@ -66,7 +66,10 @@ def run_tune(args: argparse.Namespace) -> int:
 def run_inspect(args: argparse.Namespace) -> int:
     """``pagoda train inspect``."""
     from pagoda.cli.train_view import print_supervision
-    from pagoda.model.training.inspecting import inspect
+    from pagoda.model.training.launching import importing_torch
+
+    with importing_torch():
+        from pagoda.model.training.inspecting import inspect
 
     settings, recipe = _asked(args)
     prepared = inspect(recipe, settings)

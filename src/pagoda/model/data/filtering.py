@@ -10,7 +10,7 @@ from typing import Any
 from pagoda.core.errors import InvalidRequest
 from pagoda.model.data.quality import language_of
 from pagoda.model.data.reading import DataSet
-from pagoda.model.data.report import REMOVING, Finding, look_at, repeats_in
+from pagoda.model.data.report import REMOVING, Fault, Finding, look_at, repeats_in
 from pagoda.model.data.rows import Row
 
 REASONS = (*REMOVING, "personal", "language", "too_short", "too_long")
@@ -44,11 +44,13 @@ class Filtered:
     reasons: dict[str, int]
 
 
-def filter_rows(data: DataSet, wanted: Wanted, *, against: DataSet | None = None) -> Filtered:
-    """Take out what is not wanted."""
+def filter_rows(
+    data: DataSet, wanted: Wanted, *, against: DataSet | None = None, fault: Fault | None = None
+) -> Filtered:
+    """Take out what is not wanted. ``fault`` is what the model that is to be trained has against a row."""
     # What could not be read cannot stay, whatever is asked for.
     faults = {each.number: Finding(each.number, each.reason, each.why) for each in data.refused}
-    faults |= {row.number: fault for row in data.rows if (fault := _fault(row, wanted)) is not None}
+    faults |= {row.number: found for row in data.rows if (found := _found(row, wanted, fault)) is not None}
     left = [row for row in data.rows if row.number not in faults]
     for finding in repeats_in(left, data.source, against, wanted.threshold):
         if finding.reason in wanted.remove:
@@ -63,9 +65,9 @@ def filter_rows(data: DataSet, wanted: Wanted, *, against: DataSet | None = None
     return Filtered(kept, removed, dict(Counter(each["reason"] for each in removed).most_common()))
 
 
-def _fault(row: Row, wanted: Wanted) -> Finding | None:
+def _found(row: Row, wanted: Wanted, fault: Fault | None) -> Finding | None:
     """Why a row goes, by itself."""
-    return next((each for each in look_at(row) if each.reason in wanted.remove), None) or _unwanted(row, wanted)
+    return next((each for each in look_at(row, fault) if each.reason in wanted.remove), None) or _unwanted(row, wanted)
 
 
 def _unwanted(row: Row, wanted: Wanted) -> Finding | None:

@@ -17,6 +17,8 @@ from pagoda.model.data.rows import Row, conversation_fault
 
 Count = Callable[[str], int]
 """How many tokens a text has."""
+Fault = Callable[[Row], str | None]
+"""What a model has against a row, as a sentence's part."""
 
 _BINS = 10
 _SHARES = (5, 25, 50, 75, 95, 99)
@@ -81,10 +83,16 @@ class Report:
 
 
 def check(
-    data: DataSet, *, against: DataSet | None = None, count: Count | None = None, threshold: float = 0.8
+    data: DataSet,
+    *,
+    against: DataSet | None = None,
+    count: Count | None = None,
+    fault: Fault | None = None,
+    threshold: float = 0.8,
 ) -> Report:
-    """Look at every row. ``against`` is a set whose rows must not be in this one, such as a test set."""
-    looked = {row.number: list(look_at(row)) for row in data.rows}
+    """Look at every row. ``against`` is a set whose rows must not be in this one, such as a test set; ``count`` and
+    ``fault`` are those of the model that is to be trained."""
+    looked = {row.number: list(look_at(row, fault)) for row in data.rows}
     sound = [row for row in data.rows if not any(each.reason in REMOVING for each in looked[row.number])]
     findings = [Finding(each.number, each.reason, each.why) for each in data.refused]
     findings += [each for found in looked.values() for each in found]
@@ -106,8 +114,8 @@ def check(
     )
 
 
-def look_at(row: Row) -> Iterator[Finding]:
-    """What is wrong with one row, by itself."""
+def look_at(row: Row, fault: Fault | None = None) -> Iterator[Finding]:
+    """What is wrong with one row, by itself, and with the model that has a ``fault``."""
     if not row.text.strip():
         yield Finding(row.number, "empty", "it has no text")
         return
@@ -117,10 +125,11 @@ def look_at(row: Row) -> Iterator[Finding]:
             yield Finding(row.number, "empty", f"its {name} is empty")
     if row.form == "preference" and row.content["chosen"] == row.content["rejected"]:
         yield Finding(row.number, "template", "chosen and rejected are the same")
-    if row.form == "chat" and (fault := conversation_fault(row.content["messages"])):
-        yield Finding(row.number, "template", fault)
-    if fault := garbage_in(row.text):
-        yield Finding(row.number, "garbage", fault)
+    broken = conversation_fault(row.content["messages"]) if row.form == "chat" else None
+    if broken := broken or (fault(row) if fault is not None else None):
+        yield Finding(row.number, "template", broken)
+    if garbage := garbage_in(row.text):
+        yield Finding(row.number, "garbage", garbage)
     kinds = Counter(kind for kind, _ in personal_in(row.text))
     if kinds:
         told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())

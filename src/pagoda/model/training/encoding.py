@@ -14,6 +14,7 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.model.data.rows import Refused, Row, conversation_fault
 from pagoda.model.training.recipe import Recipe
 
+NO_TEMPLATE = "the model has no chat template; give rows of prompt and completion"
 IGNORED = -100
 """The label of a token without loss, as PyTorch's cross entropy has it."""
 
@@ -90,13 +91,13 @@ class Encoder:
 
     def _spoken(self, row: Row, messages: Sequence[Mapping[str, Any]]) -> Example | Refused:
         if self._tokenizer.chat_template is None:
-            return _refuse(row, "template", "the model has no chat template; give rows of prompt and completion")
+            return _refuse(row, "template", NO_TEMPLATE)
         if fault := conversation_fault(messages):
             return _refuse(row, "roles", fault)
         try:
             whole, spans = self._rendered(row, messages)
         except Exception as error:  # noqa: BLE001 - a template is a program of others and raises what it likes
-            return _refuse(row, "template", f"the chat template refuses it ({' '.join(str(error).split())[:200]})")
+            return _refuse(row, "template", _refusal(error))
         if spans is None:
             why = (
                 "the chat template rewrites earlier turns, so what is learnt of them cannot be told; set loss_on: last"
@@ -115,25 +116,18 @@ class Encoder:
 
     def _rendered(self, row: Row, messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[int, int]] | None]:
         """The whole conversation as text, and where in it the assistant speaks: to the end of its turn, included."""
-        whole = self._render(row, messages)
+        whole = _render(self._tokenizer, row, messages)
         spans = []
         first = len(messages) - 1 if self._recipe.loss_on == "last" else 0
         for place, message in enumerate(messages):
             if message["role"] != "assistant" or place < first:
                 continue
-            before = self._render(row, messages[:place], asks=True)
-            through = self._render(row, messages[: place + 1])
+            before = _render(self._tokenizer, row, messages[:place], asks=True)
+            through = _render(self._tokenizer, row, messages[: place + 1])
             if not whole.startswith(through) or not through.startswith(before):
                 return whole, None
             spans.append((len(before), len(through.rstrip())))  # a line end after the stop token is not the model's
         return whole, spans
-
-    def _render(self, row: Row, messages: Sequence[Mapping[str, Any]], *, asks: bool = False) -> str:
-        told = {"tools": row.content["tools"]} if row.content.get("tools") else {}
-        said: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=asks, **told
-        )
-        return said
 
     def _classified(self, row: Row) -> Example | Refused:
         if row.form != "classification":
@@ -186,6 +180,19 @@ class Encoder:
         return ids
 
 
+def template_fault(tokenizer: Any, row: Row) -> str | None:
+    """Why a model's chat template does not take a conversation, as a sentence's part, or ``None``."""
+    if row.form != "chat":
+        return None
+    if tokenizer.chat_template is None:
+        return NO_TEMPLATE
+    try:
+        _render(tokenizer, row, row.content["messages"])
+    except Exception as error:  # noqa: BLE001 - as above
+        return _refusal(error)
+    return None
+
+
 def class_labels(rows: Sequence[Row], recipe: Recipe) -> tuple[str, ...]:
     """The labels of a classification: the recipe's, or those that the rows have, sorted. Raises ``InvalidRequest``."""
     if recipe.task != "classification":
@@ -211,3 +218,13 @@ def _as_messages(row: Row) -> list[dict[str, Any]]:
 
 def _refuse(row: Row, reason: str, why: str) -> Refused:
     return Refused(row.number, reason, why, dict(row.content), row.source)
+
+
+def _render(tokenizer: Any, row: Row, messages: Sequence[Mapping[str, Any]], *, asks: bool = False) -> str:
+    told = {"tools": row.content["tools"]} if row.content.get("tools") else {}
+    said: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks, **told)
+    return said
+
+
+def _refusal(error: Exception) -> str:
+    return f"the chat template refuses it ({' '.join(str(error).split())[:200]})"
