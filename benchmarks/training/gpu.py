@@ -161,7 +161,7 @@ def ours(args: argparse.Namespace, folder: str) -> Trainer:
     sequences = tuple(examples(args, args.documents))
     rows = [part for each in sequences for part in each.parts]
     lengths = [each.length for each in sequences]
-    report = supervision_of(rows, (), lengths, batch=args.batch, most=args.length, sort=True)
+    report = supervision_of(rows, (), lengths, (), batch=args.batch, most=args.length, sort=True)
     options = trainer_options(
         recipe,
         FolderDesk(Path(folder), 1, Settings(home=Path(folder)), writes=GROUP.first),

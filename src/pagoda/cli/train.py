@@ -123,6 +123,12 @@ def _tell_outcome(run: Run, result: Mapping[str, Any]) -> None:
     before = f" after the {result['resumed_at']} of earlier attempts" if result["resumed_at"] else ""
     steps = f"{result['steps'] - result['resumed_at']} steps{before}"
     sys.stdout.write(f"trained in {result['seconds']:.0f} s, {steps}; saved in {result['saved']}\n")
+    learnt = result["supervision"]
+    if learnt["trained"]:
+        sys.stdout.write(
+            f"{learnt['trained']} of {learnt['validation']} validation rows are trained on too, so that these figures "
+            "say too much; `pagoda data dedup` removes them.\n"
+        )
     sys.stdout.write(f"report, refused rows and plot: {run.directory / 'artifacts'}\n")
     if run.config.get("task") == "generation":
         sys.stdout.write(f"Serve it with: pagoda export {result['saved']} --name NAME\n")

@@ -121,6 +121,7 @@ def test_inspect_shows_what_is_learnt_without_training(recipe: Path, capsys: pyt
     said = capsys.readouterr().out
     assert "row 14 is refused (no_label): its completion is empty" in said
     assert "<|im_end|>" in said
+    assert "4 rows; trained on too: 1" in said
     assert main(["train", "inspect", "--config", str(recipe), "--set", "template=chat", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["unended"] == 0
 
@@ -131,6 +132,7 @@ def test_sft_trains_and_tells_where_the_result_is(
     assert main(["train", "sft", "--config", str(recipe), "--set", "lora.rank=2"]) == 0
     said = capfd.readouterr().out
     assert "3 steps; saved in" in said
+    assert "1 of 4 validation rows are trained on too, so that these figures say too much" in said
     run = next((tmp_path / "home" / "runs").iterdir())
     assert (run / "artifacts" / "adapter" / "adapter_model.safetensors").is_file()
     kept = json.loads((run / "run.json").read_text())

@@ -88,6 +88,7 @@ def prepare(split: Split, tokenizer: Any, recipe: Recipe) -> Prepared:
         train.examples,
         refused,
         [each.length for each in sequences],
+        validation.examples,
         batch=recipe.batch_size,
         most=recipe.max_length,
         sort=recipe.group_by_length,
@@ -100,7 +101,7 @@ def prepare(split: Split, tokenizer: Any, recipe: Recipe) -> Prepared:
 def fingerprint(prepared: Prepared) -> str:
     """What tells these sequences, in their tokens and labels, from others."""
     digest = hashlib.sha256()
-    for part in (part for sequence in prepared.train for part in sequence.parts):
+    for part in (part for sequence in (*prepared.train, *prepared.validation) for part in sequence.parts):
         digest.update(array("q", [part.number, len(part.ids), *part.ids, *part.labels]).tobytes())
     return digest.hexdigest()
 

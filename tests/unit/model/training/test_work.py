@@ -259,10 +259,20 @@ def _fill(kept: Checkpoints, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
 
+def test_validation_rows_that_are_trained_on_are_counted(fit: Train, tmp_path: Path) -> None:
+    held = [{"prompt": "say 1", "completion": "b"}, {"prompt": "say 1", "completion": "x"}]
+    path = write_jsonl(tmp_path / "held.jsonl", held)
+    outcome, folder = fit(steps=1, data={"validation": str(path)})
+    assert (outcome["supervision"]["validation"], outcome["supervision"]["trained"]) == (2, 1)
+    card = (folder / "artifacts" / "model" / "README.md").read_text()
+    assert "Of 2 validation rows 1 are trained on too." in card
+
+
 def test_what_a_training_reports_is_what_it_was_given(fit: Train) -> None:
     outcome, folder = fit(packing=True, checkpointing=True, attention="eager")
     report = json.loads((folder / "artifacts" / "supervision.json").read_text())
     assert outcome["supervision"] == {name: value for name, value in report.items() if name != "shown"}
     assert report["padding"] < 0.2 < report["padding_to_longest"]
+    assert (report["validation"], report["trained"]) == (0, 0)
     shown = report["shown"][0]["pieces"]
     assert [kind for _, kind in shown] == ["given", "learnt", "end"]
