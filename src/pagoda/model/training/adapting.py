@@ -91,6 +91,8 @@ def adapt(model: Any, recipe: Recipe, precision: torch.dtype) -> Any:
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,
+        use_rslora=recipe.lora.rslora,
+        use_dora=recipe.lora.dora,
         target_modules=_targets(model, recipe),
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )

@@ -45,6 +45,10 @@ class Lora(_Part):
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: Literal["all-linear", "attention"] | list[str] = "all-linear"
     """All linear layers but the output; the attention's, by the model's family; or names of modules."""
+    rslora: bool = False
+    """Scaled by the root of the rank, not by the rank (Kalajdzievski, 2023): high ranks learn more."""
+    dora: bool = False
+    """Magnitude and direction learnt apart (Liu et al., 2024): slower, and llama.cpp has it only merged."""
 
 
 class Space(_Part):
@@ -181,6 +185,10 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
             f"The recipe is wrong: best_by is {recipe.best_by}, which is not measured; of {recipe.task} there are "
             f"{', '.join(known)}.",
             param="config",
+        )
+    if recipe.compile and recipe.lora.dora and recipe.method != "full":
+        raise InvalidRequest(
+            "The recipe is wrong: layers with lora.dora cannot be compiled; set compile: false.", param="config"
         )
     if recipe.patience and not (recipe.data.validation or recipe.data.validation_share):
         raise InvalidRequest(

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.runs.metrics import read_metrics
 from pagoda.model.data.rows import Refused, Row
+from pagoda.model.export.merging import load_trained, save_merged
 from pagoda.model.training.encoding import IGNORED, Encoder, Example
 from pagoda.model.training.packing import Collator, Order, Packed, Rows, check_packing, pack
 from pagoda.model.training.recipe import FIGURES, recipe_from
@@ -298,6 +299,29 @@ def test_lora_finds_the_layers_of_gpt2(fit: Train, gpt2: Path) -> None:
         assert config["base_model_name_or_path"] == str(gpt2)
     with pytest.raises(InvalidRequest, match="no layer 'q_proj'"):
         fit("wrong", model=str(gpt2), method="lora", lora={"targets": ["q_proj"]})
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # asked by PEFT
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_other_kinds_of_lora_are_trained_and_merged(
+    fit: Train, family: str, kind: str, llama: Path, gpt2: Path, tmp_path: Path
+) -> None:
+    base = {"llama": llama, "gpt2": gpt2}[family]
+    changes = {"model": str(base), "method": "lora", "steps": 4, "learning_rate": 2e-2}
+    _, plain = fit("plain", **changes, lora={"rank": 4})
+    _, folder = fit(**changes, lora={"rank": 4, kind: True})
+    adapter = folder / "artifacts" / "adapter"
+    assert json.loads((adapter / "adapter_config.json").read_text())[f"use_{kind}"] is True
+    assert losses(folder)[-1] < losses(folder)[0]
+    assert losses(folder)[1:] != losses(plain)[1:]
+    trained = load_trained(base, adapter)
+    ids = torch.arange(4, 24)[None]
+    with torch.no_grad():
+        live = trained.model(ids).logits
+        save_merged(trained, tmp_path / "merged", "float32")
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(ids).logits
+    torch.testing.assert_close(merged, live, atol=1e-4, rtol=1e-4)
 
 
 def test_an_adapter_on_tied_weights_is_refused(fit: Train) -> None:

@@ -182,6 +182,8 @@ def test_what_is_not_there_is_said_at_once(fit: Train, tmp_path: Path, rows: Pat
         StoreError, match=r"cannot be trained: .* only pickles \(pytorch_model.bin\), .* never loads\.$"
     ):
         fit(model=str(tmp_path / "pickled"))
+    with pytest.raises(InvalidRequest, match=r"layers with lora\.dora cannot be compiled"):
+        fit(method="lora", lora={"dora": True}, compile=True)
     with pytest.raises(InvalidRequest, match="patience counts evaluations, and there is nothing to evaluate on"):
         fit(patience=2)
     with pytest.raises(InvalidRequest, match=r"is 0\.99, which leaves none of the 40 rows"):
