@@ -137,6 +137,23 @@ def test_what_is_not_measured_cannot_be_searched_for_or_kept_by() -> None:
         recipe_from({"model": "m", "data": {"train": "x"}, "task": "classification", "best_by": "eval_exact"})
 
 
+@pytest.mark.parametrize(
+    ("key", "more", "said"),
+    [
+        ("epochs", {"steps": 4}, "epochs would change nothing, since steps is 4"),
+        ("lora.rank", {"method": "full"}, "lora.rank would change nothing, since method is full"),
+    ],
+)
+def test_a_key_that_changes_nothing_is_not_searched(key: str, more: dict[str, Any], said: str) -> None:
+    known = {"model": "m", "data": {"train": "rows.jsonl", "validation_share": 0.2}}
+    space = {key: {"choices": [1, 2]}}
+    check_space(recipe_from({**known, "search": {"space": space}}))
+    with pytest.raises(InvalidRequest, match=said):
+        check_space(recipe_from({**known, **more, "search": {"space": space}}))
+    both = {**space, **{name: {"choices": [value]} for name, value in more.items()}}
+    check_space(recipe_from({**known, **more, "search": {"space": both}}))
+
+
 def test_the_objective_says_itself_whether_more_is_better(tmp_path: Path) -> None:
     for objective, wanted in (("eval_loss", "MINIMIZE"), ("eval_exact", "MAXIMIZE")):
         search = recipe(objective=objective).search
