@@ -80,11 +80,11 @@ class Encoder:
         return _refuse(row, "form", f"rows of the form {row.form} are not for {self._recipe.task}")
 
     def _completed(self, row: Row) -> Example | Refused:
-        """Prompt and completion are encoded apart, as they are when the model is asked."""
+        """The prompt is encoded as it is when the model is asked, and the completion as what goes on from there."""
         if not str(row.content["completion"]).strip():
             return _refuse(row, "no_label", "its completion is empty, so there is nothing to learn")
         before = self._tokens(row.content["prompt"], special=True)
-        after = self._tokens(row.content["completion"], special=False)
+        after = self._continued(before, row.content["prompt"], row.content["completion"])
         ids = before + after
         hidden = 0 if self._recipe.loss_on == "all" else len(before)
         return self._cut(row, ids, [IGNORED] * hidden + ids[hidden:], ended=True)
@@ -172,6 +172,16 @@ class Encoder:
             place for place, token in self._tokenizer.added_tokens_decoder.items() if getattr(token, "special", False)
         }
         return {end for end in (self._end,) if end is not None} | special | added
+
+    def _continued(self, before: Sequence[int], prompt: str, completion: str) -> list[int]:
+        """The completion's tokens after those of the prompt: SentencePiece would put a space before a text by itself.
+
+        Where a token reaches from one into the other, it is encoded by itself after all.
+        """
+        whole = self._tokens(prompt + completion, special=True)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        return self._tokens(completion, special=False)
 
     def _tokens(self, text: str, *, special: bool) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]

@@ -24,7 +24,7 @@ from pagoda.model.training.encoding import IGNORED, Encoder, Example
 from pagoda.model.training.packing import Collator, Order, Packed, Rows, check_packing, pack
 from pagoda.model.training.recipe import FIGURES, recipe_from
 from tests.rows import write_jsonl
-from tests.tiny_models import CHATML, byte_tokenizer, random_model, trainable_model
+from tests.tiny_models import CHATML, byte_tokenizer, random_model, sentencepiece_tokenizer, trainable_model
 from tests.unit.model.training.conftest import Train
 
 Trained = tuple[dict[str, Any], Path]
@@ -244,6 +244,21 @@ def test_a_template_without_end_is_reported_and_one_that_rewrites_is_refused() -
     assert [each.reason for each in refused] == ["template"]
     without = Encoder(byte_tokenizer(template=None), recipe).encode([row]).refused
     assert "no chat template" in without[0].why
+
+
+@pytest.mark.parametrize("space", ["prepend", "never", "first", "always"])
+@pytest.mark.parametrize("completion", [" red", "red", "\nred", "你好"])
+def test_a_completion_is_learnt_as_it_is_written(space: str, completion: str) -> None:
+    """No space comes before it that is not there, which SentencePiece would put before a text by itself."""
+    tokenizer = sentencepiece_tokenizer(space)
+    recipe = recipe_from({"model": "m", "data": {"train": "rows.jsonl"}})
+    row = Row(1, "completion", {"prompt": "the lamp:", "completion": completion})
+    (found,) = Encoder(tokenizer, recipe).encode([row]).examples
+    assert tokenizer.decode(found.ids[:-1]) == f"the lamp:{completion}"
+    asked = tokenizer("the lamp:")["input_ids"]
+    assert list(found.ids[: len(asked)]) == asked, "as the model is asked"
+    assert [label for label in found.labels if label != IGNORED] == list(found.ids[len(asked) :])
+    assert found.ends
 
 
 def test_no_second_beginning_is_added_to_a_template() -> None:
