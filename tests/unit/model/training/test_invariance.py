@@ -226,6 +226,10 @@ def test_what_the_assistant_says_is_learnt_with_its_end_and_nothing_else() -> No
     assert learnt == "二<|im_end|>Four.<|im_end|>"
     assert found.ends
     assert found.ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == 5
+    whole = encoder(max_length=256, loss_on="all").encode([Row(1, "chat", {"messages": messages})]).examples[0]
+    assert whole.ids == found.ids
+    assert [label for label in whole.labels if label != IGNORED] == list(found.ids[:-1]), "but for the last line's end"
+    assert whole.ends
 
 
 def test_a_template_without_end_is_reported_and_one_that_rewrites_is_refused() -> None:
