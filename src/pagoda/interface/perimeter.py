@@ -192,7 +192,7 @@ class Entrance:
         finally:
             note.end(status)
             endpoint = _endpoint(scope)
-            telemetry.child(telemetry.http_requests, endpoint, str(status)).inc()
+            telemetry.http_requests.count(endpoint, str(status)).inc()
             telemetry.http_duration.tally(endpoint).observe(note.spent)
             if self._journal is not None:
                 self._journal.tell(scope, note, endpoint, status)
