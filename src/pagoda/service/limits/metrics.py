@@ -8,7 +8,6 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from pagoda.service.counter import Count, LoopCounter
-
 from pagoda.service.keys.key import NANO, Limits
 
 KINDS = ("prompt", "cached", "completion")
