@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pagoda.core.errors import PagodaError
 from pagoda.core.types import CallDelta, Delta, Embeddings, Event, Scores, Started, Usage
-from pagoda.service.limits.account import Amount
+from pagoda.service.limits.account import NOTHING
 from pagoda.service.limits.meter import Grant
 from pagoda.service.limits.purse import Purse
 
@@ -59,7 +59,7 @@ class Charge:
         """Tokens that each choice may have at most; ``None``: what the request says."""
         self.grant: Grant | None = None
         self.purses: tuple[Purse, ...] = ()
-        self.reserved = Amount()
+        self.reserved = NOTHING
         self._began = False
         self._hit = False
         self._deltas = 0
