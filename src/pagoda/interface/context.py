@@ -231,7 +231,7 @@ async def call_of(request: Request) -> Call:
     cache, max_age = cache_wish(_spelled(headers, b"cache-control") or "")
     key, priority = key_of(request), _priority_of(_spelled(headers, b"x-request-priority") or "normal")
     return Call(
-        request_id=request.state.request_id,
+        request_id=request.scope["state"]["request_id"],
         tenant=tenant_of(request),
         key_id=None if key is None else key.id,
         deadline=deadline,

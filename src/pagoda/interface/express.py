@@ -22,8 +22,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pagoda.core.errors import PagodaError
-from pagoda.interface.access import need_of
-from pagoda.interface.context import backstage, call_of
+from pagoda.interface.access import Access, need_of
+from pagoda.interface.context import Backstage, call_of
 from pagoda.interface.problems import problem
 from pagoda.interface.sse import ClientGone
 
@@ -34,8 +34,10 @@ _GIVEN = ("body", "request", "stage", "call")
 class Express:
     """ASGI middleware that serves some POST routes itself and passes everything else on."""
 
-    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], stage: Backstage, access: Access) -> None:
         self._app = app
+        self._stage = stage
+        self._access = access
         routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
         self._stops = {route.path: _Stop(route) for route in routes if _fits(route)}
 
@@ -50,9 +52,8 @@ class Express:
         request = Request(scope, receive, send)
         scope["route"], scope["endpoint"] = stop.route, stop.route.endpoint
         try:
-            state = request.app.state
-            await state.access.admit(request, stop.need, state.backstage.internal_key)
-            response = await stop.serve(request)
+            await self._access.admit(request, stop.need, self._stage.internal_key)
+            response = await stop.serve(request, self._stage)
         except (PagodaError, RequestValidationError) as error:
             response = problem(scope["path"], error)
         except ClientGone:
@@ -69,10 +70,9 @@ class _Stop:
         self.need = need_of(route.endpoint)
         self._form: type[BaseModel] = typing.get_type_hints(route.endpoint)["body"]
 
-    async def serve(self, request: Request) -> Response:
+    async def serve(self, request: Request, stage: Backstage) -> Response:
         """The endpoint's answer."""
         body = self._read(await body_of(request.receive))
-        stage = await backstage(request)
         return await self._endpoint(body=body, request=request, stage=stage, call=await call_of(request))
 
     def _read(self, raw: bytes) -> BaseModel:
