@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pagoda.core.errors import PagodaError
 from pagoda.interface.access import Access, need_of
-from pagoda.interface.context import Backstage, call_of
+from pagoda.interface.context import Backstage, call_by
 from pagoda.interface.problems import problem
 from pagoda.interface.sse import ClientGone
 
@@ -73,7 +73,8 @@ class _Stop:
     async def serve(self, request: Request, stage: Backstage) -> Response:
         """The endpoint's answer."""
         body = self._read(await body_of(request.receive))
-        return await self._endpoint(body=body, request=request, stage=stage, call=await call_of(request))
+        call = call_by(request, whole=not getattr(body, "stream", True))
+        return await self._endpoint(body=body, request=request, stage=stage, call=call)
 
     def _read(self, raw: bytes) -> BaseModel:
         """The body in its form. Raises ``RequestValidationError`` as FastAPI words it."""
