@@ -67,7 +67,7 @@ class _Stop:
     def __init__(self, route: APIRoute) -> None:
         self.route = route
         self._endpoint: Callable[..., Awaitable[Response]] = route.endpoint
-        self.need = need_of(route.endpoint)
+        self.need = need_of(route.endpoint) or "admin"
         self._form: type[BaseModel] = typing.get_type_hints(route.endpoint)["body"]
 
     async def serve(self, request: Request, stage: Backstage) -> Response:
