@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pagoda.core.errors import PagodaError
 from pagoda.interface.access import Access, need_of
 from pagoda.interface.context import Backstage, call_by
+from pagoda.interface.perimeter import header_of
 from pagoda.interface.problems import problem
 from pagoda.interface.sse import ClientGone
 
@@ -107,7 +108,7 @@ async def body_of(receive: Receive) -> bytes:
 
 
 def _is_json(scope: Scope) -> bool:
-    return any(name == b"content-type" and value.startswith(b"application/json") for name, value in scope["headers"])
+    return (header_of(scope, b"content-type") or "").startswith("application/json")
 
 
 def _fits(route: APIRoute) -> bool:

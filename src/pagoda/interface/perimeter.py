@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _header(scope: Scope, wanted: bytes) -> str | None:
+def header_of(scope: Scope, wanted: bytes) -> str | None:
     """A header of the request. Servers give their names in small letters."""
     for name, value in scope["headers"]:
         if name == wanted:
@@ -73,14 +73,15 @@ class Loopback:
             await self._app(scope, receive, send)
 
     def _reason(self, scope: Scope) -> str | None:
-        host = _header(scope, b"host") or ""
+        host = header_of(scope, b"host") or ""
         if not is_loopback(_name_of(host)):
             return f"Without keys Pagoda answers only on loopback names such as localhost, not as {host!r}."
-        origin = _header(scope, b"origin")
+        origin = header_of(scope, b"origin")
         if origin is not None and urlsplit(origin).netloc != host and origin not in self._origins:
             return f"Pages of {origin} may not call this service; server.cors_origins can allow them."
-        if any(name in _FORWARDING for name, _ in scope["headers"]):
-            return "Without keys Pagoda does not answer requests that a proxy passes on."
+        for name, _ in scope["headers"]:
+            if name in _FORWARDING:
+                return "Without keys Pagoda does not answer requests that a proxy passes on."
         return None
 
 
@@ -104,8 +105,8 @@ class Limits:
             too_large = refusal(path, 413, f"The body is larger than the limit of {limit} bytes.", "body_too_large")
             await too_large(scope, receive, send)
 
-        announced = _header(scope, b"content-length")
-        if announced is not None and announced.isdigit() and _header(scope, b"transfer-encoding") is None:
+        announced = header_of(scope, b"content-length")
+        if announced is not None and announced.isdigit() and header_of(scope, b"transfer-encoding") is None:
             if int(announced) > limit:
                 await refuse()
             else:  # the server passes on no more than was announced
@@ -164,7 +165,7 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = _header(scope, b"x-request-id")
+        given = header_of(scope, b"x-request-id")
         request_id = given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         note, status, telemetry = Note(request_id), 499, self._telemetry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from pagoda.core.types import CacheUse, CallDelta, Delta, Event, Finish, Started, Usage
-from pagoda.service.note import SLOT
+from pagoda.core.types import CacheUse, Event, Finish, Started, Usage
+from pagoda.service.note import PIECES, SLOT
 from pagoda.service.telemetry import Telemetry
 
 
@@ -38,7 +38,7 @@ class Pace:
 
     def note(self, event: Event) -> None:
         """An event passes."""
-        if isinstance(event, Delta | CallDelta):
+        if isinstance(event, PIECES):
             now = perf_counter()
             if self._pieces == 0:
                 self._first = now

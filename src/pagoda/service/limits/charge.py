@@ -71,14 +71,15 @@ class Charge:
 
     def note(self, event: Event) -> None:
         """Take note of what an answer brings."""
-        if isinstance(event, Delta):
-            self._deltas += event.pieces
-        elif isinstance(event, CallDelta):
-            self._deltas += 1
-        elif isinstance(event, Started):
-            self._hit = event.cache == "hit"
-        elif isinstance(event, Usage):
-            self._usage = event
+        match event:
+            case Delta():
+                self._deltas += event.pieces
+            case CallDelta():
+                self._deltas += 1
+            case Started():
+                self._hit = event.cache == "hit"
+            case Usage():
+                self._usage = event
 
     def note_whole(self, answer: Embeddings | Scores) -> None:
         """Take note of an answer that came at once."""
