@@ -13,7 +13,6 @@ from starlette.routing import Route as StarletteRoute
 
 import pagoda
 from pagoda.interface.access import SECURITY_SCHEMES, Access, public
-from pagoda.interface.allowance import Allowance
 from pagoda.interface.context import Backstage
 from pagoda.interface.express import Express
 from pagoda.interface.journal import Journal
@@ -123,7 +122,6 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
     # The last added is the outermost: every answer, refusals too, has an id and is counted.
     short_way = [module.router for module in (chat, responses, completions, embeddings, messages, service)]
     app.add_middleware(Express, routers=short_way, stage=stage, access=access)
-    app.add_middleware(Allowance)
     app.add_middleware(Limits, max_body_bytes=server.max_body_bytes, max_file_bytes=server.max_file_bytes)
     if server.cors_origins:
         app.add_middleware(

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pagoda.core.types import new_id
 from pagoda.interface.journal import Journal
 from pagoda.interface.problems import refusal
+from pagoda.service.limits.standing import SLOT as STANDING
 from pagoda.service.note import SLOT, Note
 from pagoda.service.telemetry import Telemetry
 
@@ -153,7 +154,11 @@ class _BodyTooLarge(Exception):
 
 
 class Entrance:
-    """Names each request (``X-Request-Id``, the client's own if it is sane), counts it and has a line written of it."""
+    """Names each request (``X-Request-Id``, the client's own if it is sane), counts it and has a line written of it.
+
+    It also opens the slot for how a limited key stands, and sends what is in it with the answer's head
+    (``x-ratelimit-*``), refusals and streams too; calls that have no limits leave it empty.
+    """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, journal: Journal | None) -> None:
         self._app = app
@@ -170,6 +175,8 @@ class Entrance:
         scope.setdefault("state", {})["request_id"] = request_id
         note, status, telemetry = Note(request_id), 499, self._telemetry
         SLOT.set(note)
+        standing: dict[str, str] = {}
+        STANDING.set(standing)
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -177,7 +184,8 @@ class Entrance:
                 status = message["status"]
                 if note.model and status < 400 and (spent := note.overhead()) is not None:
                     telemetry.overhead.tally(_endpoint(scope)).observe(spent)
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                told = [(name.encode(), value.encode()) for name, value in standing.items()]
+                message["headers"] = [*message["headers"], *told, (b"x-request-id", request_id.encode())]
             await send(message)
 
         traced = telemetry.traces.request(scope["method"], scope["path"], scope["headers"])
