@@ -1,10 +1,14 @@
 """Answers from documents: do they hold the right words, what do they cite, and do they stay away where nothing is told.
 
 Natural Questions (open book): ``QUESTIONS`` questions with an odd SHA-256, asked of the pool of their own texts, by
-``METHODS`` (``quote``, or ``auto`` for the default chat model). An answer *holds* one of the listed answers if that
-stands in it; a sentence is *supported* if the local judge (``pagoda trust``) finds it in what the answer cites. QuAC:
-questions that their section answers, and such that it does not (``CANNOTANSWER``), as many of each; both kinds of error
-of staying away. Read from ``PAGODA_PUBLIC_DATA`` or ``../shared/data``.
+``METHODS`` (``quote``, or ``auto`` for the default chat model). An answer is *exact* if it is one of the listed answers
+after SQuAD's normalisation (Rajpurkar et al., 2016; Chinese by characters), and *holds* one if that stands in it. Of
+each sentence and each span that it cites the local judge (``pagoda trust``) says whether the one bears out the other:
+*precision* is the share of cited spans that do, *recall* the share of sentences of which a span does (as in Gao et al.,
+"Enabling Large Language Models to Generate Text with Citations", 2023, but that spans count alone there, not joined); a
+sentence that cites nothing counts for recall alone. QuAC: questions that their section answers, and such that it does
+not (``CANNOTANSWER``), as many of each; both kinds of error of staying away. Read from ``PAGODA_PUBLIC_DATA`` or
+``../shared/data``.
 """
 
 from __future__ import annotations
@@ -12,24 +16,31 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.ground import settings
 from benchmarks.retrieval import data, is_held_out, open_book
 from pagoda.application.platform import Platform
-from pagoda.core.errors import InvalidRequest
 from pagoda.core.types import Call
+from pagoda.logic.evaluation.overlap import words_of
 from pagoda.logic.retrieval.answering import SourcedAnswer
-from pagoda.logic.retrieval.collection import Plan
+from pagoda.logic.retrieval.collection import Passage, Plan
 from pagoda.logic.retrieval.question import Question
+from pagoda.logic.texts.citations import CITATION, ranges
+from pagoda.logic.texts.sentences import sentences
+from pagoda.logic.trust.claims import split_claims
 from pagoda.logic.trust.subject import Source
 
 QUESTIONS = int(os.environ.get("QUESTIONS", "100"))
 METHODS = os.environ.get("METHODS", "quote").split(",")
 AT_ONCE = 4
+LED = re.compile(rf"(?:\s*{CITATION.pattern})*")
 Asked = tuple[str, str, list[str]]
 """Text, question, and the answers that will do."""
 
@@ -98,31 +109,74 @@ async def ask_all(platform: Platform, name: str, asked: Sequence[Asked], method:
     return list(await asyncio.gather(*(one(question) for _, question, _ in asked)))
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence of an answer, and the passages that it cites."""
+
+    text: str
+    cited: tuple[Passage, ...]
+
+
+def said(answer: SourcedAnswer) -> Iterator[Said]:
+    """The sentences of an answer. Citations at the beginning of one belong to the sentence before it."""
+    pieces: list[str] = []
+    for span in sentences(answer.text):
+        piece = answer.text[span.start : span.end]
+        if pieces:
+            led = LED.match(piece)
+            led_to = 0 if led is None else led.end()
+            pieces[-1] += piece[:led_to]
+            piece = piece[led_to:]
+        if CITATION.sub("", piece).strip():
+            pieces.append(piece)
+    passages = {citation.number: citation.passage for citation in answer.citations}
+    for piece in pieces:
+        spans = [span for found in CITATION.finditer(piece) for span in ranges(found[0])]
+        cited = [number for number in passages if any(first <= number <= last for first, last in spans)]
+        yield Said(CITATION.sub("", piece).strip(), tuple(passages[number] for number in cited))
+
+
+def normal(text: str) -> list[str]:
+    """A text's words as SQuAD compares them: no capitals, punctuation or articles; Chinese characters one by one."""
+    kept = (letter for letter in text.lower() if not unicodedata.category(letter).startswith("P"))
+    return [word for word in words_of("".join(kept)) if word not in ("a", "an", "the")]
+
+
 async def quality(platform: Platform, asked: Sequence[Asked], answers: Sequence[SourcedAnswer]) -> dict[str, Any]:
-    """Shares of all questions, and of all sentences of the answers."""
-    given = [answer for answer in answers if answer.outcome == "answered"]
-    holds = sum(
-        any(right.lower() in answer.text.lower() for right in rights)
-        for (_, _, rights), answer in zip(asked, answers, strict=True)
-        if answer.outcome == "answered"
-    )
-    sentences = supported = 0
-    for answer in given:
-        sources = [Source(name=each.passage.source, text=each.passage.text) for each in answer.citations]
-        try:
-            checks = await platform.trust.check(answer.text, sources or [Source(name="nothing", text="-")], Call())
-        except InvalidRequest:  # it says nothing that could be checked
-            continue
-        telling = [each for each in checks.claims if each.claim.checkable]
-        sentences += len(telling)
-        supported += sum(each.judgement.verdict == "supported" for each in telling)
+    """Shares of all questions, of all sentences of the answers that say something, and of the spans these cite."""
+    given = [
+        (rights, answer) for (_, _, rights), answer in zip(asked, answers, strict=True) if answer.outcome == "answered"
+    ]
+    exact = sum(normal(CITATION.sub(" ", answer.text)) in map(normal, rights) for rights, answer in given)
+    holds = sum(any(right.lower() in answer.text.lower() for right in rights) for rights, answer in given)
+    borne_out: list[list[bool]] = []
+    for _, answer in given:
+        for sentence in said(answer):
+            if any(claim.checkable for claim in split_claims(sentence.text)):
+                borne_out.append([await bears_out(platform, passage, sentence.text) for passage in sentence.cited])
+    spans = [each for cited in borne_out for each in cited]
     return {
         "answered": round(len(given) / len(asked), 3),
+        "exact": round(exact / len(asked), 3),
         "holds_the_answer": round(holds / len(asked), 3),
-        "cites_nothing": round(sum(not answer.citations for answer in given) / max(len(given), 1), 3),
-        "citations_removed": sum(answer.removed for answer in given),
-        "sentences_supported": round(supported / max(sentences, 1), 3),
+        "cites_nothing": share([not answer.citations for _, answer in given]),
+        "citations_removed": sum(answer.removed for _, answer in given),
+        "sentences": len(borne_out),
+        "spans_cited": len(spans),
+        "citation_precision": share(spans),
+        "citation_recall": share([any(cited) for cited in borne_out]),
     }
+
+
+async def bears_out(platform: Platform, passage: Passage, sentence: str) -> bool:
+    """Whether the local judge finds all that a sentence claims in a passage."""
+    checks = await platform.trust.check(sentence, [Source(name=passage.source, text=passage.text)], Call())
+    return checks.supported is True
+
+
+def share(verdicts: Sequence[bool]) -> float | None:
+    """``None``: there is nothing to take a share of."""
+    return round(sum(verdicts) / len(verdicts), 3) if verdicts else None
 
 
 async def away(platform: Platform, asked: Sequence[Asked], method: str) -> float:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from pagoda.logic.retrieval.lexical import words
-from pagoda.logic.texts.citations import CITATION
+from pagoda.logic.texts.citations import CITATION, without_citations
 from pagoda.logic.trust.claims import split_claims
 from pagoda.logic.trust.details import denials, details, with_plain_numbers
 from pagoda.logic.trust.subject import Source
@@ -45,6 +45,7 @@ MOST_SENTENCES = 4000
 """Of all sources together that are looked at."""
 
 _TOKEN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3400-\u4dbf\u4e00-\u9fff]+")
+_IN_PARENTHESES = re.compile(r"\([\d\s,，、;；~～–—-]+\)")
 _PLAIN = frozenset(vocabulary("plain"))
 _DENIALS = frozenset(vocabulary("denials"))
 _AROUND, _REACH, _QUESTION_REACH = 8, 12, 25  # tokens of a claim, of a source, and of a source for its question
@@ -103,6 +104,8 @@ class Library:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = tuple(sources)
+        marks = (each[0] for source in sources for each in CITATION.finditer(source.text))
+        self._references = frozenset(map(without_citations, marks))
         self.sentences: list[Sentence] = []
         self._tokens: list[str] = []
         for number, source in enumerate(self.sources):
@@ -119,7 +122,11 @@ class Library:
             self._places.setdefault(token, []).append(place)
 
     def look_up(self, claim: str, question: str = "") -> Evidence:
-        """The sentences nearest to a claim, two at most, and the numbers of ``FEATURES``."""
+        """The sentences nearest to a claim, two at most, and the numbers of ``FEATURES``.
+
+        A source's own references (``[7]``) are shown to models in parentheses: there, too, they are no numbers.
+        """
+        claim = _IN_PARENTHESES.sub(lambda found: " " if found[0] in self._references else found[0], claim)
         said, asked = tokens(claim), content(question)
         telling = _telling(said) or said
         if not telling or not self._tokens:

@@ -66,6 +66,15 @@ async def test_the_local_judge_tells_supported_contradicted_and_not_found(claim:
     assert await verdicts(claim) == [verdict]
 
 
+async def test_references_of_a_source_are_no_numbers_of_a_claim_that_quotes_it() -> None:
+    source = Source(name="page", text="The bridge was built of stone [7].\n\nIt carries [2-3] two roads in 4 lanes.")
+    assert await verdicts("The bridge was built of stone (7). It carries (2-3) two roads in 4 lanes.", source) == [
+        "supported",
+        "supported",
+    ]
+    assert await verdicts("The bridge was built of stone (8).", source) != ["supported"]
+
+
 async def test_evidence_is_exactly_the_characters_of_its_document() -> None:
     checks = await check("A ticket costs 12 dollars. Peter Braun has led the museum since 2011.")
     [first, second] = checks.claims
