@@ -30,8 +30,9 @@ from pagoda.application.platform import Platform
 from pagoda.application.retrieving import Retrieval
 from pagoda.core.errors import ContextTooLong
 from pagoda.core.types import Call, Embed
+from pagoda.logic.retrieval.closeness import is_close
 from pagoda.logic.retrieval.collection import DEFAULT_MODEL, Plan, Tags
-from pagoda.logic.retrieval.question import FLOOR, MODES, Refinement
+from pagoda.logic.retrieval.question import MODES, Question, Refinement
 from pagoda.logic.retrieval.splitting import Splitter
 
 TEXTS = int(os.environ.get("TEXTS", "0")) or None
@@ -141,8 +142,12 @@ async def ours(
         figures[f"{mode}_apart"] = {name: told[name] for name, told in apart.items()}
     for name, asked in questions.items():
         other = next(each for each in questions if each != name)
-        for word, own in (("own_let_through", name), ("strangers_let_through", other)):
-            figures.setdefault(word, {})[name] = await close(retrieval, own, asked)
+        for word, own, told in (
+            ("own_let_through", name, True),
+            ("strangers_let_through", other, True),
+            ("unanswered_let_through", name, False),
+        ):
+            figures.setdefault(word, {})[name] = await close(retrieval, own, asked, told)
     return figures
 
 
@@ -165,15 +170,15 @@ async def quality(rank: Ranker, questions: dict[str, list[Asked]]) -> dict[str, 
     return figures
 
 
-async def close(retrieval: Retrieval, own: str, questions: Sequence[Asked]) -> float:
-    """The share of questions whose nearest passage of a set passes the floor."""
+async def close(retrieval: Retrieval, own: str, questions: Sequence[Asked], told: bool) -> float:
+    """The share of questions that a passage of a set is close to; without the text that answers, if not ``told``."""
     passed = 0
     refinement = Refinement(where={"set": (own,)})
-    for _, question in questions:
-        [hit] = await retrieval.searcher.search(
-            "pooled", question, Call(), limit=1, mode="dense", refinement=refinement
-        )
-        passed += hit.score >= FLOOR
+    for number, text in questions:
+        question = Question(text=text, collection="pooled")
+        hits = await retrieval.searcher.search("pooled", text, Call(), limit=50, mode="dense", refinement=refinement)
+        counted = [hit for hit in hits if told or hit.passage.source != f"{own}/{number}.txt"]
+        passed += any(is_close(question, hit.passage.text, hit.score, DEFAULT_MODEL) for hit in counted)
     return round(passed / len(questions), 3)
 
 

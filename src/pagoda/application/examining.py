@@ -19,7 +19,7 @@ from pagoda.logic.retrieval.book import CollectionBook
 from pagoda.logic.retrieval.collection import Collection
 from pagoda.logic.retrieval.exam import ExamQuestion, read_exam
 from pagoda.logic.retrieval.marking import Mark, answer_figures, mark, search_figures
-from pagoda.logic.retrieval.question import FLOOR, MODES, MOST_HITS, Method, Question
+from pagoda.logic.retrieval.question import MODES, MOST_HITS, Method, Question
 
 KIND = "retrieval-exam"
 _Ask = Callable[[ExamQuestion], Awaitable[Row]]
@@ -40,7 +40,7 @@ class Exam:
     """Whether answers are asked for too, and not passages alone."""
     method: Method = "auto"
     model: str | None = None
-    floor: float = FLOOR
+    floor: float | None = None
     limit: int = 5
     """Passages that an answer is given from."""
     parallel: int = 4

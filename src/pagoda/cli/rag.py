@@ -99,7 +99,11 @@ def _add_found(parser: argparse.ArgumentParser) -> None:
 def _add_asking(asking: argparse.ArgumentParser) -> None:
     asking.add_argument("--model", help="the chat model to ask (default: the service's)")
     asking.add_argument(
-        "--floor", type=float, metavar="COSINE", help="ask no model unless a passage is as near as this (default: 0.8)"
+        "--floor",
+        type=float,
+        metavar="COSINE",
+        help="ask no model unless a passage is as near as this (default: 0.8; to Chinese questions 0.85, or 0.83 in "
+        "other languages)",
     )
     asking.add_argument(
         "--method",
@@ -260,14 +264,14 @@ def run_search(args: argparse.Namespace) -> int:
 def run_ask(args: argparse.Namespace) -> int:
     """Answer; status 1 where the documents do not tell."""
     from pagoda.core.types import Call
-    from pagoda.logic.retrieval.question import FLOOR, Question
+    from pagoda.logic.retrieval.question import Question
 
     async def work(retrieval: Retrieval, prompts: PromptIndex) -> Any:
         question = Question(
             text=args.question,
             collection=args.collection,
             limit=args.limit,
-            floor=FLOOR if args.floor is None else args.floor,
+            floor=args.floor,
             method=args.method,
             refinement=_refinement(args),
         )

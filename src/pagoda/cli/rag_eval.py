@@ -40,7 +40,7 @@ def run_eval(args: argparse.Namespace) -> int:
     from pagoda.cli.runs import carry_out, tell_result
     from pagoda.core.errors import InvalidRequest
     from pagoda.logic.retrieval.book import CollectionBook
-    from pagoda.logic.retrieval.question import FLOOR, MOST_HITS
+    from pagoda.logic.retrieval.question import MOST_HITS
 
     if not 1 <= args.limit <= MOST_HITS or args.parallel < 1:
         raise InvalidRequest(f"--limit is 1 to {MOST_HITS}, and --parallel 1 or more.")
@@ -50,7 +50,7 @@ def run_eval(args: argparse.Namespace) -> int:
         "answers": args.answers,
         "method": args.method,
         "model": args.model or settings.defaults.chat,
-        "floor": FLOOR if args.floor is None else args.floor,
+        "floor": args.floor,
         "limit": args.limit,
         "parallel": args.parallel,
     }

@@ -105,10 +105,12 @@ def test_an_answer_from_documents_says_how_sure_it_is(capsys: pytest.CaptureFixt
     asked = ("rag", "ask", "When was the museum founded?", "--floor", "-1", "--trust")
     assert main([*asked, "--threshold", "0", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["answer"] == "In 1884."
+    assert told["answer"] == "In 1884. [1]"
     assert told["trust"]["claims"][0]["evidence"][0]["text"].startswith("The museum was founded in 1884")
     assert main([*asked, "--threshold", "0"]) == 0
-    assert capsys.readouterr().out.startswith("In 1884.\n\nconfidence: ")
+    shown = capsys.readouterr().out
+    assert shown.startswith("In 1884. [1]\n\n[1] ")
+    assert "\nconfidence: " in shown
     assert main([*asked, "--threshold", "1", "--below", "abstain"]) == 1
     assert "withheld: I am not sure enough" in capsys.readouterr().out
     assert main([*asked, "--threshold", "1", "--below", "abstain", "--json"]) == 1

@@ -123,7 +123,7 @@ async def test_an_answer_from_a_collection_says_how_sure_it_is_when_asked(servic
     assert answer["trust"]["claims"][0]["verdict"] == "supported"
     assert answer["trust"]["outcome"]["action"] == "abstain"
     kept = (await service.post("/api/v1/rag/ask", body | {"trust": {"threshold": 0}}))[1]
-    assert (kept["answer"], kept["prompt"]) == ("In 1884.", "answer-with-sources@1")
+    assert (kept["answer"], kept["prompt"]) == ("In 1884. [1]", "answer-with-sources@1")
     unknown = {"trust": {"below": "ask", "model": "nobody"}, "floor": 1}
     assert (await service.post("/api/v1/rag/ask", body | unknown))[0] == 404, "before anything is asked"
     assert (await service.post("/api/v1/rag/ask", body))[1].get("trust") is None

@@ -20,6 +20,7 @@ from pagoda.logic.prompts.composing import Composed, Composer, Use
 from pagoda.logic.prompts.prompt import PromptVersion
 from pagoda.logic.retrieval.attribution import Attribution, Grounds
 from pagoda.logic.retrieval.citing import Citations, check_citations, numbered
+from pagoda.logic.retrieval.closeness import is_close
 from pagoda.logic.retrieval.collection import Passage
 from pagoda.logic.retrieval.index import Found, Hit, Searcher
 from pagoda.logic.retrieval.question import Question
@@ -165,8 +166,8 @@ class Answerer:
             question.collection, query, asked, limit=question.limit, refinement=question.refinement
         )
         hits = found.hits
-        nearest = max((hit.similarity for hit in hits if hit.similarity is not None), default=-1.0)
-        if not hits or nearest < question.floor:
+        near = [hit for hit in hits if hit.similarity is not None]
+        if not any(is_close(question, hit.passage.text, hit.similarity or 0, found.model) for hit in near):
             yield Sources(query=query, passages=tuple(hits))
             yield Piece(question.unknown)
             yield SourcedAnswer(outcome="nothing-close", text=question.unknown, query=query, passages=tuple(hits))

@@ -14,9 +14,6 @@ Method = Literal["auto", "stuff", "refine", "map-reduce", "quote"]
 METHODS: tuple[Method, ...] = ("auto", "stuff", "refine", "map-reduce", "quote")
 
 MOST_HITS = 100
-FLOOR = 0.8
-"""Cosine of multilingual E5, under which no passage is close enough to a question to be worth asking the model."""
-
 _UNKNOWN = {"en": "The documents do not say.", "zh": "文档中没有说明。"}
 
 
@@ -42,8 +39,8 @@ class Question:
     collection: str
     limit: int = 5
     """Passages to show to the model."""
-    floor: float = FLOOR
-    """Cosine that the nearest passage must reach."""
+    floor: float | None = None
+    """Cosine that the nearest passage must reach; ``None``: what ``closeness`` has for the two languages."""
     history: tuple[Message, ...] = ()
     """The conversation before it, for a follow-up question."""
     method: Method = "auto"

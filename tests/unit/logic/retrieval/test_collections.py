@@ -18,7 +18,8 @@ from pagoda.core.settings import Settings
 from pagoda.core.types import Call, Embed, Embeddings, Event, Generation, Rerank, Started, Tokenize, Tokens
 from pagoda.logic.prompts.prompt import SelfConsistency
 from pagoda.logic.retrieval.answering import Piece, Said, SourcedAnswer, Sources
-from pagoda.logic.retrieval.collection import Plan, Tags
+from pagoda.logic.retrieval.closeness import is_close
+from pagoda.logic.retrieval.collection import DEFAULT_MODEL, Plan, Tags
 from pagoda.logic.retrieval.ingestion import Report
 from pagoda.logic.retrieval.question import Method, Question, Refinement
 from tests.services import Service, fake_model, running
@@ -285,6 +286,25 @@ async def test_no_model_is_asked_where_nothing_is_close(service: Service, retrie
     assert (answer.outcome, answer.model, answer.text) == ("nothing-close", None, "The documents do not say.")
     await retrieval.book.ensure("blue", "nothing", PLAN)
     assert (await ask(service, retrieval, "nothing", "月亮？")).text == "文档中没有说明。"
+
+
+@pytest.mark.parametrize(
+    ("question", "passage", "cosine", "close"),
+    [
+        ("How far is it?", "It is far.", 0.8, True),
+        ("How far is it?", "它很远。", 0.79, False),
+        ("它有多远？", "它很远。", 0.84, False),
+        ("它有多远？", "它很远。", 0.85, True),
+        ("它有多远？", "It is far.", 0.83, True),
+        ("它有多远？", "It is far.", 0.82, False),
+        ("它有多远？", "", 0.5, False),
+    ],
+)
+async def test_what_is_close_hangs_on_both_languages(question: str, passage: str, cosine: float, close: bool) -> None:
+    asked = Question(text=question, collection="any")
+    assert is_close(asked, passage, cosine, DEFAULT_MODEL) is close
+    assert is_close(replace(asked, floor=cosine), passage, cosine, DEFAULT_MODEL), "a floor of one's own counts alone"
+    assert is_close(asked, passage, cosine, "another-model"), "of another model's cosines nothing is known"
 
 
 async def test_a_search_can_be_narrowed(retrieval: Retrieval, tmp_path: Path) -> None:
