@@ -113,7 +113,7 @@ class ExperimentBook:
     async def revisions(self) -> dict[str, int]:
         """How often those that run were changed, by id."""
         store = await self._store()
-        return dict(await store.ask(lambda connection: [tuple(row) for row in connection.execute(_REVISIONS)]))
+        return await store.ask(lambda connection: {row[0]: row[1] for row in connection.execute(_REVISIONS)})
 
     async def get(self, team: str, reference: str) -> Experiment:
         """An experiment by its id or name. Raises ``NotFound``, for another team's too."""
