@@ -152,10 +152,7 @@ class Residency:
 
     def resident(self, model: str) -> Resident:
         """The model's record; made when it is first named."""
-        known = self.residents.get(model)
-        if known is None:
-            known = self.residents[model] = Resident(model)
-        return known
+        return self.residents.get(model) or self.residents.setdefault(model, Resident(model))
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
