@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification
 
 from pagoda.application import exporting
@@ -201,6 +202,37 @@ def test_a_tokenizer_of_sentencepiece_is_served_with_the_same_tokens(
     reader = gguf.GGUFReader(str(run.result["path"]))
     told = [reader.get_field(f"tokenizer.ggml.{name}") for name in ("model", "add_space_prefix")]
     assert [field.contents() for field in told if field is not None] == ["llama", added]
+
+
+MODEST = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('no system here') }}{% endif %}<turn>{{ message['role'] }}\n{{ message['content'] }}</turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+)
+
+
+def test_a_first_token_is_said_once_and_each_of_two_ends_ends(settings: Settings, tmp_path: Path) -> None:
+    """As Gemma has it: tokenizer and template both begin with it, and a turn's end is not the text's."""
+    tokenizer = sentencepiece_tokenizer("split", template=MODEST)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "</turn>"]})
+    begins = TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
+    tokenizer.backend_tokenizer.post_processor = begins
+    model = make_model("gemma3_text", rows=len(tokenizer))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:259] *= 0.01  # engines show no parts of characters: not to be liked
+    model.generation_config.eos_token_id = [2, tokenizer.convert_tokens_to_ids("</turn>")]
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+
+    run = export(settings, tmp_path / "base")
+
+    assert run.status == "done", run.error
+    found = report_of(settings, run)["findings"]
+    assert {each["what"] for each in found if each["stage"] == "served" and "stop" in each["what"]} == {
+        "stop at token 2",
+        f"stop at token {len(tokenizer) - 1}",
+    }
+    assert len({each["probe"] for each in found if each["stage"] == "served" and each["probe"]}) == 3, "but one"
 
 
 def test_a_space_that_llama_cpp_puts_elsewhere_is_found_by_the_gate(settings: Settings, tmp_path: Path) -> None:
