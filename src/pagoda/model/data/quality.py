@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 _SCRIPTS = (
     ("ja", "HIRAGANA"),
@@ -34,6 +35,7 @@ _ENGLISH = frozenset(
 )
 _MOJIBAKE = re.compile(r"Ã[\u0080-\u00bf©¨¤¶¼±]|â€[™œ\u009d\u0153\u2122]|Â[\u00a0-\u00bf]|ï»¿|锟斤拷|烫烫烫")
 _MARKUP = re.compile(r"<(?:/?(?:div|span|script|style|table|td|tr|li|ul|p|a|br|img)\b[^>]*)>", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _REPEATED_MARK = re.compile(r"(.)\1{19,}", re.DOTALL)
 
 _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
@@ -73,7 +75,7 @@ def garbage_in(text: str) -> str | None:
         return None
     if "\ufffd" in text or _MOJIBAKE.search(text):
         return "it was decoded wrongly: it has signs that stand for broken ones"
-    if any(unicodedata.category(mark) == "Cc" and mark not in "\n\r\t" for mark in text):
+    if _CONTROL.search(text):
         return "it has control characters"
     if found := _REPEATED_MARK.search(shown):
         return f"it repeats {found[1]!r} {len(found[0])} times"
@@ -103,6 +105,7 @@ def personal_in(text: str) -> list[tuple[str, str]]:
     return found
 
 
+@cache
 def _script(mark: str) -> str:
     name = unicodedata.name(mark, "")
     return next((code for code, start in _SCRIPTS if name.startswith(start)), "other")

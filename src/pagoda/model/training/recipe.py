@@ -180,23 +180,28 @@ def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
     """A recipe of plain values. Raises ``InvalidRequest`` with every mistake, a misspelt key with the one meant."""
     recipe = checked(Recipe, values)
-    if recipe.best_by not in (known := FIGURES[recipe.task]):
-        raise InvalidRequest(
-            f"The recipe is wrong: best_by is {recipe.best_by}, which is not measured; of {recipe.task} there are "
-            f"{', '.join(known)}.",
-            param="config",
-        )
-    if recipe.compile and recipe.lora.dora and recipe.method != "full":
-        raise InvalidRequest(
-            "The recipe is wrong: layers with lora.dora cannot be compiled; set compile: false.", param="config"
-        )
-    if recipe.patience and not (recipe.data.validation or recipe.data.validation_share):
-        raise InvalidRequest(
-            "The recipe is wrong: patience counts evaluations, and there is nothing to evaluate on; give "
-            "data.validation or data.validation_share.",
-            param="config",
-        )
+    if at_odds := list(_contradictions(recipe)):
+        raise InvalidRequest(f"The recipe is wrong: {'; '.join(at_odds)}.", param="config")
     return recipe
+
+
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    """Keys that go ill together: one of them would be passed over, or the training fail when it has begun."""
+    if recipe.best_by not in (known := FIGURES[recipe.task]):
+        yield f"best_by is {recipe.best_by}, which is not measured; of {recipe.task} there are {', '.join(known)}"
+    if recipe.compile and recipe.lora.dora and recipe.method != "full":
+        yield "layers with lora.dora cannot be compiled; set compile: false"
+    if recipe.data.validation and recipe.data.validation_share:
+        yield "data.validation and data.validation_share are both given; leave one out"
+    if recipe.patience and not (recipe.data.validation or recipe.data.validation_share):
+        yield (
+            "patience counts evaluations, and there is nothing to evaluate on; give data.validation or "
+            "data.validation_share"
+        )
+    if recipe.task == "classification" and recipe.packing:
+        yield "packing is for generation, and task is classification"
+    if recipe.task == "generation" and recipe.labels:
+        yield "labels are of a classification, and task is generation"
 
 
 def checked(kind: type[R], values: Mapping[str, Any]) -> R:

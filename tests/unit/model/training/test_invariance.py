@@ -321,19 +321,16 @@ def test_lora_finds_the_layers_of_gpt2(fit: Train, gpt2: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # asked by PEFT
-@pytest.mark.parametrize("kind", ["rslora", "dora"])
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize(("family", "kind"), [("llama", "rslora"), ("gpt2", "dora")])
 def test_other_kinds_of_lora_are_trained_and_merged(
     fit: Train, family: str, kind: str, llama: Path, gpt2: Path, tmp_path: Path
 ) -> None:
     base = {"llama": llama, "gpt2": gpt2}[family]
-    changes = {"model": str(base), "method": "lora", "steps": 4, "learning_rate": 2e-2}
-    _, plain = fit("plain", **changes, lora={"rank": 4})
-    _, folder = fit(**changes, lora={"rank": 4, kind: True})
+    lora = {"rank": 4, kind: True}
+    _, folder = fit(model=str(base), method="lora", steps=4, learning_rate=2e-2, lora=lora)
     adapter = folder / "artifacts" / "adapter"
     assert json.loads((adapter / "adapter_config.json").read_text())[f"use_{kind}"] is True
     assert losses(folder)[-1] < losses(folder)[0]
-    assert losses(folder)[1:] != losses(plain)[1:]
     trained = load_trained(base, adapter)
     ids = torch.arange(4, 24)[None]
     with torch.no_grad():

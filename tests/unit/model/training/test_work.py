@@ -223,6 +223,22 @@ def test_a_wrong_recipe_says_which_key_is_right(tmp_path: Path, change: str, sai
     assert said in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["data.validation_share=0.1"], "data.validation and data.validation_share are both given"),
+        (["task=classification", "packing=true"], "packing is for generation, and task is classification"),
+        (["labels=[a]", "best_by=eval_f1"], "eval_exact; labels are of a classification, and task is generation"),
+    ],
+)
+def test_keys_that_go_ill_together_are_all_named(tmp_path: Path, changes: list[str], said: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\ndata: {train: rows.jsonl, validation: held.jsonl}\n")
+    with pytest.raises(InvalidRequest) as caught:
+        read_recipe(path, changes)
+    assert said in caught.value.message
+
+
 def test_a_recipe_is_changed_by_dotted_keys(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("model: m\nlearning_rate: 1e-3\ndata: {train: rows.jsonl}\n")
