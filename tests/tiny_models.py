@@ -81,7 +81,8 @@ def _byte_level(model: Any) -> Any:
 def sentencepiece_tokenizer(space: str, *, template: str | None = None) -> Any:
     """A BPE with byte fallback as SentencePiece makes it: pieces of our words, each of any two pieces that give it.
 
-    ``space``: ``prepend`` (a normaliser puts one before each text), ``never``, or a scheme of ``Metaspace``.
+    ``space``: ``prepend`` (a normaliser puts one before each text), ``never``, ``split`` (never, with a splitting at
+    spaces that there are no more, as Gemma has), or a scheme of ``Metaspace``.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -100,12 +101,14 @@ def sentencepiece_tokenizer(space: str, *, template: str | None = None) -> Any:
     ]
     raw = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     spaces = normalizers.Replace(" ", "▁")
-    if space in ("prepend", "never"):
+    if space == "split":
+        raw.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    if space in ("prepend", "never", "split"):
         raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces] if space == "prepend" else [spaces])
     else:
         raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=space, split=False)
     shown = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    raw.decoder = decoders.Sequence(shown if space == "never" else [*shown, decoders.Strip(" ", 1, 0)])
+    raw.decoder = decoders.Sequence(shown if space in ("never", "split") else [*shown, decoders.Strip(" ", 1, 0)])
     raw.add_special_tokens(special)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     tokenizer.chat_template = template
@@ -117,11 +120,13 @@ def make_model(family: str, *, tied: bool = True, rows: int = 328, seed: int = 0
     import torch
 
     options |= {"vocab_size": rows, "tie_word_embeddings": tied, "initializer_range": 0.3}
-    model = _random(family, 64, seed, bos_token_id=1, eos_token_id=2, **options).eval()
+    model = random_model(family, 64, seed, bos_token_id=1, eos_token_id=2, **options).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(std=0.1)
+            if family.startswith("gemma") and name.endswith("norm.weight"):  # they begin as nothing above one
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
         pieces = [make_tokenizer().decode([token]) for token in range(rows)]
         broken = [token for token, piece in enumerate(pieces) if token not in (0, 1, 2) and not piece.isprintable()]
         broken += [token for token, piece in enumerate(pieces) if "\ufffd" in piece or not piece]
@@ -135,10 +140,10 @@ def trainable_model(family: str, tokenizer: Any, *, seed: int = 0, attention: st
     end = tokenizer.eos_token_id
     ends = {"bos_token_id": None if family == "llama" else end, "eos_token_id": end}
     options = {"tie_word_embeddings": tied, "attn_implementation": attention}
-    return _random(family, 32, seed, vocab_size=len(tokenizer), **ends, **options).train()
+    return random_model(family, 32, seed, vocab_size=len(tokenizer), **ends, **options).train()
 
 
-def _random(family: str, width: int, seed: int, **options: Any) -> Any:
+def random_model(family: str, width: int, seed: int, **options: Any) -> Any:
     """Two layers of four heads, which share keys and values by two where the family can."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -161,6 +166,19 @@ def _random(family: str, width: int, seed: int, **options: Any) -> Any:
             sizes["head_dim"] = 32
         if family == "mistral":
             sizes["sliding_window"] = None
+        if family in ("gemma2", "gemma3_text"):  # a window shorter than what is asked, and the last layer without one
+            sizes |= {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
+        if family == "gemma":
+            sizes["head_dim"] = 16
+        if family == "gemma2":  # caps that are felt
+            sizes |= {"attn_logit_softcapping": 4.0, "final_logit_softcapping": 8.0}
+        if family == "gemma3_text":
+            far = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 8.0}
+            near = {"rope_type": "default", "rope_theta": 300.0}
+            sizes |= {
+                "num_hidden_layers": 6,
+                "rope_parameters": {"full_attention": far, "sliding_attention": near},
+            }
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**sizes, **options}))
 
 

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.gateway.gateways import LITELLM, Gateway, litellm, pagoda, plain
@@ -66,7 +65,8 @@ def _requests(gateway: Gateway, path: str = "") -> dict[str, Any]:
     press(gateway, 16, min(2.0, SECONDS), path=path)
     alone = press(gateway, 1, SECONDS, path=path)
     full = press(gateway, 64, SECONDS, path=path)
-    part = _at_share(gateway, full, path)
+    part, pause = _at_share(gateway, full, path)
+    in_step = press(gateway, 64, SECONDS, path=path, delay_ms=pause, in_step=True)
     return {
         "rate": round(full.rate),
         "cpu_us": round(full.cpu_us),
@@ -76,20 +76,21 @@ def _requests(gateway: Gateway, path: str = "") -> dict[str, Any]:
         "p50_at_70_ms": round(part.p50, 2),
         "p99_at_70_ms": round(part.p99, 2),
         "share": round(part.rate / full.rate, 2),
-        "errors": alone.errors + full.errors + part.errors,
+        "p99_in_step_ms": round(in_step.p99, 2),
+        "errors": alone.errors + full.errors + part.errors + in_step.errors,
     }
 
 
-def _at_share(gateway: Gateway, full: Run, path: str) -> Run:
-    """Sixty-four connections that together ask 70 % of what the gateway can do: each pauses between its requests."""
+def _at_share(gateway: Gateway, full: Run, path: str) -> tuple[Run, float]:
+    """Sixty-four connections that together ask 70 % of what the gateway can do, at random moments; and their pause."""
     pause, found = 64 / (0.7 * full.rate) * 1000, full
-    for _ in range(3):  # the answers' own time is part of the beat, and known only afterwards
+    for _ in range(3):  # the answers' own time comes on top, and is known only afterwards
         found = press(gateway, 64, SECONDS, path=path, delay_ms=max(1.0, pause))
         share = found.rate / full.rate
         if 0.65 <= share <= 0.75:
             break
         pause *= share / 0.7
-    return replace(found)
+    return found, max(1.0, pause)
 
 
 def _ceiling(gateway: Gateway) -> dict[str, Any]:

@@ -46,14 +46,21 @@ class Run:
     """Processor time of the gateway for each answer, microseconds."""
 
 
-def press(gateway: Gateway, connections: int, seconds: float, *, path: str = "", delay_ms: float = 0) -> Run:
-    """Ask over so many connections, each waiting ``delay_ms`` between its requests. No two questions are equal."""
+def press(
+    gateway: Gateway, connections: int, seconds: float, *, path: str = "", delay_ms: float = 0, in_step: bool = False
+) -> Run:
+    """Ask over so many connections, each waiting ``delay_ms`` between its requests. No two questions are equal.
+
+    Pauses are drawn at random, exponentially with that mean, or are all equal (``in_step``). Equal ones keep the
+    connections together: all ask at once, and most answers wait for those to all the others, whatever is left idle.
+    """
+    delay = str(round(delay_ms)) if in_step else f"math.floor(-{delay_ms:.1f} * math.log(1 - math.random()) + 0.5)"
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "ask.lua")
         salt = os.urandom(6).hex()
-        script.write_text(_SCRIPT.format(path=path, key=gateway.key, salt=salt, delay=round(delay_ms)))
+        script.write_text(_SCRIPT.format(path=path, key=gateway.key, salt=salt, delay=delay))
         if not delay_ms:
-            script.write_text(script.read_text().replace("function delay() return 0 end\n", ""))
+            script.write_text(re.sub("function delay.*\n", "", script.read_text()))
         options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), "--timeout", "10s"]
         before = gateway.cpu_seconds()
         done = subprocess.run(

@@ -103,7 +103,7 @@ def model_of(args: argparse.Namespace) -> Any:
         return LlamaForCausalLM.from_pretrained(
             args.checkpoint,
             dtype=torch.bfloat16,
-            quantization_config=four_bits(choose_hardware(recipe_of(args))),
+            quantization_config=four_bits(choose_hardware(recipe_of(args)).precision),
             device_map={"": 0},
             use_cache=False,
         )
@@ -161,7 +161,7 @@ def ours(args: argparse.Namespace, folder: str) -> Trainer:
     sequences = tuple(examples(args, args.documents))
     rows = [part for each in sequences for part in each.parts]
     lengths = [each.length for each in sequences]
-    report = supervision_of(rows, (), lengths, batch=args.batch, most=args.length, sort=True)
+    report = supervision_of(rows, (), lengths, (), batch=args.batch, most=args.length, sort=True)
     options = trainer_options(
         recipe,
         FolderDesk(Path(folder), 1, Settings(home=Path(folder)), writes=GROUP.first),

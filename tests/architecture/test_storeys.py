@@ -44,6 +44,7 @@ READS_ENVIRONMENT = {
     "application/acting.py": "hands it to a service process that a run may start",
     "application/evaluating.py": "hands it to a service process that a run may start",
     "application/augmenting.py": "hands it to a service process that a run may start",
+    "application/searching.py": "hands it to trials, each with the GPU that is its",
     "model/training/launching.py": "says to OpenMP, before it is loaded, how threads wait",
     "model/training/distributed.py": "is the command line of a process that torchrun starts",
     "model/engines/vllm_key.py": "runs inside vLLM's server, which can be told a secret in no other way",

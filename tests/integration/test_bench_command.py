@@ -174,8 +174,7 @@ async def test_ctrl_c_prints_what_there_is(slow: Service, tmp_path: Path) -> Non
     )
 
     def answered() -> float:
-        found = slow.platform.telemetry.http_requests.labels("/v1/chat/completions", "200")._value.get()
-        return float(found)
+        return slow.platform.telemetry.http_requests.count("/v1/chat/completions", "200").value
 
     await eventually(lambda: answered() >= 5, 30)
     child.send_signal(signal.SIGINT)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.errors import Conflict, StoreError
@@ -99,6 +99,18 @@ async def test_a_plain_change_is_a_write_on_either(settings: Settings) -> None:
         count = select(func.count()).select_from(RunRecord)
         assert await store.apply(lambda connection: connection.execute(count).scalar()) == 1
         assert await names(store) == ["one"]
+
+
+async def test_a_plain_question_is_a_read_on_either(settings: Settings) -> None:
+    count = select(func.count()).select_from(RunRecord)
+    async with open_store(settings) as store:
+        await add(store, "one")
+        assert await store.ask(lambda connection: connection.execute(count).scalar()) == 1
+        with pytest.raises(StoreError):
+            await store.ask(lambda connection: connection.execute(delete(RunRecord)))
+        await add(store, "two")
+        assert await store.ask(lambda connection: connection.execute(count).scalar()) == 2
+        assert await names(store) == ["one", "two"]
 
 
 async def test_a_read_sees_one_moment_and_cannot_write(settings: Settings) -> None:

@@ -23,6 +23,7 @@ from pagoda.logic.retrieval.book import CollectionBook
 from pagoda.logic.retrieval.collection import Tags
 from pagoda.logic.retrieval.index import Searcher
 from pagoda.logic.retrieval.ingestion import Ingestion
+from pagoda.logic.trust.grounds import JudgedGrounds
 
 
 class Retrieval:
@@ -46,7 +47,8 @@ class Retrieval:
     async def answerer(self, prompts: PromptIndex, call: Call, model: str | None = None) -> Answerer:
         """Who answers questions; ``model`` is the default chat model if none is named. Raises what prompts raise."""
         found = {use: await prompts.resolve(reference_from(name), call) for use, name in WORDING.items()}
-        return Answerer(self.searcher, self._inference, model or self._settings.defaults.chat, Wording(**found))
+        chosen = model or self._settings.defaults.chat
+        return Answerer(self.searcher, self._inference, chosen, Wording(**found), JudgedGrounds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,18 @@
 """The search for the best recipe at work: what a run of the kind ``tune`` does. Each trial is a run of its own.
 
 A trial is a training in a process of its own, so that nothing of it stays in memory. After a kill the search finds its
-trials again: those that went on by themselves are watched, those that died are resumed.
+trials again: those that went on by themselves are watched, those that died are resumed. Trials at once share what the
+machine has: each gets a GPU of its own while there are as many, else its part of the cores.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -22,8 +25,10 @@ from pagoda.core.types import Json
 from pagoda.model.data.reading import write_rows
 from pagoda.model.training.recipe import Recipe, recipe_from
 from pagoda.model.training.search import check_space, importances, open_study, plot_search, recipe_with, suggest
+from pagoda.service.hardware import gpu_names, host_cores
 
 BEST, TRIALS = "best.yaml", "trials.jsonl"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def run_tune(context: RunContext) -> Mapping[str, Json]:
@@ -32,10 +37,37 @@ def run_tune(context: RunContext) -> Mapping[str, Json]:
     check_space(recipe)
     hunt = _Hunt(recipe, context)
     with ThreadPoolExecutor(recipe.search.parallel) as pool:
-        for left in [pool.submit(hunt.work) for _ in range(recipe.search.parallel)]:
+        for left in [pool.submit(hunt.work, place) for place in range(recipe.search.parallel)]:
             left.result()
     context.raise_if_cancelled()
     return hunt.conclude()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of the machine a trial has beside others."""
+
+    threads: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def shares_of(recipe: Recipe, gpus: Sequence[str]) -> list[Share]:
+    """Of each of the trials that run at once: a GPU, in turn, or its part of the cores where none is used.
+
+    What the recipe says itself stays; one trial alone has all there is.
+    """
+    count = recipe.search.parallel
+    if count == 1:
+        return [Share(recipe.threads)]
+    if gpus and recipe.device != "cpu":
+        return [Share(recipe.threads, {_VISIBLE: gpus[place % len(gpus)]}) for place in range(count)]
+    return [Share(recipe.threads or max(1, host_cores() // count))] * count
+
+
+def visible_gpus(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs that this process may use, by name."""
+    named = environment.get(_VISIBLE)
+    return gpu_names() if named is None else [name.strip() for name in named.split(",") if name.strip()]
 
 
 class _Hunt:
@@ -47,14 +79,16 @@ class _Hunt:
         self._context = context
         self._runs = Runs(context.settings, RunRegistry(run_kinds()))
         self._study = open_study(context.checkpoints, recipe.search, context.seed + context.attempt)
+        self._shares = shares_of(recipe, visible_gpus(os.environ))
         self._drawing = threading.Lock()
         self._unfinished = [trial for trial in self._study.trials if trial.state.name == "RUNNING"]
 
-    def work(self) -> None:
-        """Carry out trials until there are enough."""
+    def work(self, place: int) -> None:
+        """Carry out trials until there are enough, beside those of other places."""
+        share = self._shares[place]
         while not self._context.cancelled and (trial := self._next()) is not None:
             self._context.progress("searching", self._ended(), self._search.trials)
-            self._carry_out(trial)
+            self._carry_out(trial, share)
             self._context.progress("searching", self._ended(), self._search.trials)
 
     def conclude(self) -> dict[str, Json]:
@@ -98,8 +132,8 @@ class _Hunt:
                 return optuna.trial.Trial(self._study, frozen._trial_id)
             return self._study.ask() if len(self._study.trials) < self._search.trials else None
 
-    def _carry_out(self, trial: Any) -> None:
-        run = self._run_of(trial)
+    def _carry_out(self, trial: Any, share: Share) -> None:
+        run = self._run_of(trial, share)
         pruned = False
         for event in self._runs.watch(run.id):
             if self._context.cancelled:
@@ -111,22 +145,25 @@ class _Hunt:
                     self._stop(run)
         self._tell(trial, self._runs.get(run.id), pruned=pruned)
 
-    def _run_of(self, trial: Any) -> Run:
+    def _run_of(self, trial: Any, share: Share) -> Run:
         """The training of a trial, begun or gone on with."""
         known = trial.user_attrs.get("run")
+        environment = {**os.environ, **share.environment} if share.environment else None
         if known is None:
             wanted = recipe_with(self._recipe, suggest(trial, self._search.space))
             run = self._runs.create(
                 "sft",
-                wanted.model_dump(mode="json"),
+                wanted.model_copy(update={"threads": share.threads}).model_dump(mode="json"),
                 seed=self._context.seed,
                 name=f"trial {trial.number}",
                 parent=self._context.id,
             )
             trial.set_user_attr("run", run.id)
-            return self._runs.start(run.id)
+            return self._runs.start(run.id, environment)
         run = self._runs.get(known)
-        return self._runs.resume(run.id) if run.status in (*RESUMABLE, "created") and run.process is None else run
+        if run.status in (*RESUMABLE, "created") and run.process is None:
+            return self._runs.resume(run.id, environment)
+        return run
 
     def _is_hopeless(self, trial: Any, data: Mapping[str, Any]) -> bool:
         value = data["values"].get(self._search.objective)

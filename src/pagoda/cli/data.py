@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagoda.model.data.augmentation import Plan
     from pagoda.model.data.reading import DataSet
-    from pagoda.model.data.report import Count
+    from pagoda.model.data.report import Count, Fault
 
 _FORMS = ("chat", "completion", "preference", "classification", "text")
 
@@ -25,13 +25,12 @@ def register(commands: Any) -> None:
         commands,
         "data",
         help_="training data: check, filter, dedup, augment",
-        about="Look at training data and clean it. Files: JSONL, JSON, CSV, TSV, Parquet, or hub:OWNER/NAME#SPLIT.",
+        about="Look at training data and clean it: JSONL, JSON, CSV, TSV, Parquet, or hub:OWNER/NAME/SUBSET#SPLIT.",
         example="check rows.jsonl",
     )
     check = add(
         "check", run_check, "report on rows and what is wrong with them", "check rows.jsonl --against test.jsonl"
     )
-    check.add_argument("--model", metavar="NAME", help="count tokens as this model of the catalog (or folder) does")
     check.add_argument("--show", type=int, default=20, metavar="N", help="findings to show (default 20)")
     filtering = add("filter", run_filter, "keep the good rows", "filter rows.jsonl --out good.jsonl --languages zh,en")
     filtering.add_argument("--remove", metavar="A,B", help="reasons that remove a row (default: all but personal data)")
@@ -39,6 +38,12 @@ def register(commands: Any) -> None:
     filtering.add_argument("--min-chars", type=int, default=0, metavar="N", help="characters at least")
     filtering.add_argument("--max-chars", type=int, default=0, metavar="N", help="characters at most (default: any)")
     dedup = add("dedup", run_dedup, "keep one of rows that repeat", "dedup rows.jsonl --out unique.jsonl")
+    for parser in (check, filtering):
+        parser.add_argument(
+            "--model",
+            metavar="NAME",
+            help="the model (or folder) whose chat template must take conversations; check counts tokens as it does",
+        )
     for parser in (filtering, dedup):
         parser.add_argument("--out", required=True, metavar="FILE", help="where the rows that stay go (.jsonl)")
         parser.add_argument("--removed", metavar="FILE", help="where the others go, each with its reason")
@@ -78,7 +83,8 @@ def run_check(args: argparse.Namespace) -> int:
     from pagoda.cli.data_view import print_report
     from pagoda.model.data.report import REMOVING, check
 
-    report = check(_read(args), against=_against(args), count=_count(args), threshold=args.threshold)
+    count, fault = _of_model(args)
+    report = check(_read(args), against=_against(args), count=count, fault=fault, threshold=args.threshold)
     if args.json:
         print_json(report.to_json())
     else:
@@ -98,7 +104,7 @@ def run_filter(args: argparse.Namespace) -> int:
         languages=tuple(filter(None, args.languages.split(","))),
         threshold=args.threshold,
     )
-    done = filter_rows(_read(args), wanted, against=_against(args))
+    done = filter_rows(_read(args), wanted, against=_against(args), fault=_of_model(args)[1])
     return _write(args, [row.content for row in done.kept], done.removed, done.reasons)
 
 
@@ -201,12 +207,16 @@ def _against(args: argparse.Namespace) -> DataSet | None:
     return found
 
 
-def _count(args: argparse.Namespace) -> Count | None:
+def _of_model(args: argparse.Namespace) -> tuple[Count | None, Fault | None]:
+    """How the model that is named counts tokens, and what it has against rows."""
     if args.model is None:
-        return None
-    from pagoda.model.training.inspecting import token_counter
+        return None, None
+    from pagoda.model.training.launching import importing_torch
 
-    return token_counter(args.model, settings_from(args))
+    with importing_torch():
+        from pagoda.model.training.inspecting import reading_as
+
+    return reading_as(args.model, settings_from(args))
 
 
 def _lines(path: str | None) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "quantize",
         help="make smaller forms of a model and measure each",
-        description="Make smaller forms of a checkpoint (GGUF: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_1 Q5_0 Q4_K_M Q4_1 "
-        "Q4_0; torch: fp16 bf16 int8-dynamic int8 int4), load each again, and report bytes, share quantised, "
-        "perplexity, divergence from the original, a task, speed and memory.",
+        description="Make smaller forms of a checkpoint (GGUF: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M "
+        "Q4_K_S Q4_1 Q4_0 Q3_K_L Q3_K_M Q3_K_S Q2_K; torch: fp16 bf16 int8-dynamic int8 int4), load each "
+        "again, and report bytes, share quantised, perplexity, divergence from the original, a task, speed and memory.",
         epilog="example: pagoda quantize smollm2-135m-instruct-hf --data texts.jsonl --forms Q8_0,Q4_K_M,int8-dynamic",
     )
     parser.add_argument("model", help="folder of a checkpoint, or a model of the catalog that is one")

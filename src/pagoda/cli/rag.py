@@ -294,6 +294,8 @@ def run_ask(args: argparse.Namespace) -> int:
             sys.stderr.write(f"({number}) {_place(hit.passage)}\n")
     if answer.removed:
         sys.stderr.write(f"{answer.removed} citations of passages that do not exist were removed.\n")
+    if answer.added:
+        sys.stderr.write(f"{answer.added} sentences that cited nothing were given the passage that bears them out.\n")
     if scored is not None:
         sys.stdout.write("\n")
         show_score(scored)

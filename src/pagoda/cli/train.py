@@ -66,7 +66,10 @@ def run_tune(args: argparse.Namespace) -> int:
 def run_inspect(args: argparse.Namespace) -> int:
     """``pagoda train inspect``."""
     from pagoda.cli.train_view import print_supervision
-    from pagoda.model.training.inspecting import inspect
+    from pagoda.model.training.launching import importing_torch
+
+    with importing_torch():
+        from pagoda.model.training.inspecting import inspect
 
     settings, recipe = _asked(args)
     prepared = inspect(recipe, settings)
@@ -120,7 +123,15 @@ def _tell_outcome(run: Run, result: Mapping[str, Any]) -> None:
     before = f" after the {result['resumed_at']} of earlier attempts" if result["resumed_at"] else ""
     steps = f"{result['steps'] - result['resumed_at']} steps{before}"
     sys.stdout.write(f"trained in {result['seconds']:.0f} s, {steps}; saved in {result['saved']}\n")
+    learnt = result["supervision"]
+    if learnt["trained"]:
+        sys.stdout.write(
+            f"{learnt['trained']} of {learnt['validation']} validation rows are trained on too, so that these figures "
+            "say too much; `pagoda data dedup` removes them.\n"
+        )
     sys.stdout.write(f"report, refused rows and plot: {run.directory / 'artifacts'}\n")
+    if run.config.get("task") == "generation":
+        sys.stdout.write(f"Serve it with: pagoda export {result['saved']} --name NAME\n")
 
 
 def _tell_search(run: Run, result: Mapping[str, Any]) -> None:

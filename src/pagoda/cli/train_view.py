@@ -49,4 +49,5 @@ def _facts(report: Supervision) -> list[tuple[str, str]]:
             f"{report.padding:.1%} of a batch; {report.padding_to_longest:.1%} if all were padded to max_length",
         ),
         ("sequences", f"{report.sequences}"),
+        *([("validation", f"{report.validation} rows; trained on too: {report.trained}")] if report.validation else []),
     ]

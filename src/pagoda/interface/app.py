@@ -13,7 +13,6 @@ from starlette.routing import Route as StarletteRoute
 
 import pagoda
 from pagoda.interface.access import SECURITY_SCHEMES, Access, public
-from pagoda.interface.allowance import Allowance
 from pagoda.interface.context import Backstage
 from pagoda.interface.express import Express
 from pagoda.interface.journal import Journal
@@ -114,17 +113,15 @@ def build_app(stage: Backstage, start: Callable[[], Awaitable[None]], stop: Call
     told["telemetry"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
     app = FastAPI(**told, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.backstage = stage
-    app.state.access = Access(stage.keys, server.trusted_proxies, stage.telemetry)
+    app.state.access = access = Access(stage.keys, server.trusted_proxies, stage.telemetry)
     for module in _ROUTES:
         app.include_router(module.router)
     app.include_router(pages_router())
     install_problems(app)
     _offer_document(app)
     # The last added is the outermost: every answer, refusals too, has an id and is counted.
-    app.add_middleware(
-        Express, routers=[module.router for module in (chat, responses, completions, embeddings, messages, service)]
-    )
-    app.add_middleware(Allowance)
+    short_way = [module.router for module in (chat, responses, completions, embeddings, messages, service)]
+    app.add_middleware(Express, routers=short_way, stage=stage, access=access)
     app.add_middleware(Limits, max_body_bytes=server.max_body_bytes, max_file_bytes=server.max_file_bytes)
     if server.cors_origins:
         app.add_middleware(

@@ -218,6 +218,11 @@ async def backstage(request: Request) -> Backstage:
 
 async def call_of(request: Request) -> Call:
     """Who asks and within which bounds. Raises ``InvalidRequest`` for headers that make no sense."""
+    return call_by(request)
+
+
+def call_by(request: Request, *, whole: bool = False) -> Call:
+    """What ``call_of`` gives, where it is known already whether the answer is given whole."""
     headers = dict(reversed(request.scope["headers"]))  # each look at ``request.headers`` walks and decodes them all
     deadline = None
     if given := headers.get(b"x-request-timeout"):
@@ -231,7 +236,7 @@ async def call_of(request: Request) -> Call:
     cache, max_age = cache_wish(_spelled(headers, b"cache-control") or "")
     key, priority = key_of(request), _priority_of(_spelled(headers, b"x-request-priority") or "normal")
     return Call(
-        request_id=request.state.request_id,
+        request_id=request.scope["state"]["request_id"],
         tenant=tenant_of(request),
         key_id=None if key is None else key.id,
         deadline=deadline,
@@ -239,6 +244,7 @@ async def call_of(request: Request) -> Call:
         route=request.scope["route"].path,
         cache=cache,
         cache_max_age=max_age,
+        whole=whole,
         unit=_unit_of(_spelled(headers, b"x-experiment-unit")),
     )
 

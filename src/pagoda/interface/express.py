@@ -22,8 +22,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pagoda.core.errors import PagodaError
-from pagoda.interface.access import need_of
-from pagoda.interface.context import backstage, call_of
+from pagoda.interface.access import Access, need_of
+from pagoda.interface.context import Backstage, call_by
+from pagoda.interface.perimeter import header_of
 from pagoda.interface.problems import problem
 from pagoda.interface.sse import ClientGone
 
@@ -34,8 +35,10 @@ _GIVEN = ("body", "request", "stage", "call")
 class Express:
     """ASGI middleware that serves some POST routes itself and passes everything else on."""
 
-    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], stage: Backstage, access: Access) -> None:
         self._app = app
+        self._stage = stage
+        self._access = access
         routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
         self._stops = {route.path: _Stop(route) for route in routes if _fits(route)}
 
@@ -50,9 +53,8 @@ class Express:
         request = Request(scope, receive, send)
         scope["route"], scope["endpoint"] = stop.route, stop.route.endpoint
         try:
-            state = request.app.state
-            await state.access.admit(request, stop.need, state.backstage.internal_key)
-            response = await stop.serve(request)
+            await self._access.admit(request, stop.need, self._stage.internal_key)
+            response = await stop.serve(request, self._stage)
         except (PagodaError, RequestValidationError) as error:
             response = problem(scope["path"], error)
         except ClientGone:
@@ -66,14 +68,14 @@ class _Stop:
     def __init__(self, route: APIRoute) -> None:
         self.route = route
         self._endpoint: Callable[..., Awaitable[Response]] = route.endpoint
-        self.need = need_of(route.endpoint)
+        self.need = need_of(route.endpoint) or "admin"
         self._form: type[BaseModel] = typing.get_type_hints(route.endpoint)["body"]
 
-    async def serve(self, request: Request) -> Response:
+    async def serve(self, request: Request, stage: Backstage) -> Response:
         """The endpoint's answer."""
         body = self._read(await body_of(request.receive))
-        stage = await backstage(request)
-        return await self._endpoint(body=body, request=request, stage=stage, call=await call_of(request))
+        call = call_by(request, whole=not getattr(body, "stream", True))
+        return await self._endpoint(body=body, request=request, stage=stage, call=call)
 
     def _read(self, raw: bytes) -> BaseModel:
         """The body in its form. Raises ``RequestValidationError`` as FastAPI words it."""
@@ -106,7 +108,7 @@ async def body_of(receive: Receive) -> bytes:
 
 
 def _is_json(scope: Scope) -> bool:
-    return any(name == b"content-type" and value.startswith(b"application/json") for name, value in scope["headers"])
+    return (header_of(scope, b"content-type") or "").startswith("application/json")
 
 
 def _fits(route: APIRoute) -> bool:

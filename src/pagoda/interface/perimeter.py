@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pagoda.core.types import new_id
 from pagoda.interface.journal import Journal
 from pagoda.interface.problems import refusal
+from pagoda.service.limits.standing import SLOT as STANDING
 from pagoda.service.note import SLOT, Note
 from pagoda.service.telemetry import Telemetry
 
@@ -42,7 +43,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _header(scope: Scope, wanted: bytes) -> str | None:
+def header_of(scope: Scope, wanted: bytes) -> str | None:
     """A header of the request. Servers give their names in small letters."""
     for name, value in scope["headers"]:
         if name == wanted:
@@ -73,14 +74,15 @@ class Loopback:
             await self._app(scope, receive, send)
 
     def _reason(self, scope: Scope) -> str | None:
-        host = _header(scope, b"host") or ""
+        host = header_of(scope, b"host") or ""
         if not is_loopback(_name_of(host)):
             return f"Without keys Pagoda answers only on loopback names such as localhost, not as {host!r}."
-        origin = _header(scope, b"origin")
+        origin = header_of(scope, b"origin")
         if origin is not None and urlsplit(origin).netloc != host and origin not in self._origins:
             return f"Pages of {origin} may not call this service; server.cors_origins can allow them."
-        if any(name in _FORWARDING for name, _ in scope["headers"]):
-            return "Without keys Pagoda does not answer requests that a proxy passes on."
+        for name, _ in scope["headers"]:
+            if name in _FORWARDING:
+                return "Without keys Pagoda does not answer requests that a proxy passes on."
         return None
 
 
@@ -104,8 +106,8 @@ class Limits:
             too_large = refusal(path, 413, f"The body is larger than the limit of {limit} bytes.", "body_too_large")
             await too_large(scope, receive, send)
 
-        announced = _header(scope, b"content-length")
-        if announced is not None and announced.isdigit() and _header(scope, b"transfer-encoding") is None:
+        announced = header_of(scope, b"content-length")
+        if announced is not None and announced.isdigit() and header_of(scope, b"transfer-encoding") is None:
             if int(announced) > limit:
                 await refuse()
             else:  # the server passes on no more than was announced
@@ -152,7 +154,11 @@ class _BodyTooLarge(Exception):
 
 
 class Entrance:
-    """Names each request (``X-Request-Id``, the client's own if it is sane), counts it and has a line written of it."""
+    """Names each request (``X-Request-Id``, the client's own if it is sane), counts it and has a line written of it.
+
+    It also opens the slot for how a limited key stands, and sends what is in it with the answer's head
+    (``x-ratelimit-*``), refusals and streams too; calls that have no limits leave it empty.
+    """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, journal: Journal | None) -> None:
         self._app = app
@@ -164,11 +170,13 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = _header(scope, b"x-request-id")
+        given = header_of(scope, b"x-request-id")
         request_id = given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         note, status, telemetry = Note(request_id), 499, self._telemetry
         SLOT.set(note)
+        standing: dict[str, str] = {}
+        STANDING.set(standing)
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -176,7 +184,8 @@ class Entrance:
                 status = message["status"]
                 if note.model and status < 400 and (spent := note.overhead()) is not None:
                     telemetry.overhead.tally(_endpoint(scope)).observe(spent)
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                told = [(name.encode(), value.encode()) for name, value in standing.items()]
+                message["headers"] = [*message["headers"], *told, (b"x-request-id", request_id.encode())]
             await send(message)
 
         traced = telemetry.traces.request(scope["method"], scope["path"], scope["headers"])
@@ -192,7 +201,7 @@ class Entrance:
         finally:
             note.end(status)
             endpoint = _endpoint(scope)
-            telemetry.child(telemetry.http_requests, endpoint, str(status)).inc()
+            telemetry.http_requests.count(endpoint, str(status)).inc()
             telemetry.http_duration.tally(endpoint).observe(note.spent)
             if self._journal is not None:
                 self._journal.tell(scope, note, endpoint, status)

@@ -326,7 +326,7 @@ class _Counted:
         self._began = time.perf_counter()
 
     def __enter__(self) -> None:
-        self._telemetry.child(self._telemetry.active, self._labels[0]).inc()
+        self._telemetry.active.count(self._labels[0]).inc()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -334,8 +334,8 @@ class _Counted:
         telemetry, status = self._telemetry, "ok" if error is None else "cancelled"
         if isinstance(error, PagodaError):
             status = error.code
-        telemetry.child(telemetry.active, self._labels[0]).dec()
-        telemetry.child(telemetry.requests, *self._labels, status).inc()
+        telemetry.active.count(self._labels[0]).inc(-1)
+        telemetry.requests.count(*self._labels, status).inc()
         telemetry.duration.tally(*self._labels).observe(time.perf_counter() - self._began)
         self._span.end(status)
 

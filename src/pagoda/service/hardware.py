@@ -63,6 +63,16 @@ def gpu_memory() -> int:
     return sum(int(row[0]) for row in _ask_gpus("--query-gpu=memory.total")) * _MIB
 
 
+def gpu_names() -> list[str]:
+    """GPUs by what ``CUDA_VISIBLE_DEVICES`` calls them."""
+    return [row[0] for row in _ask_gpus("--query-gpu=index")]
+
+
+def host_cores() -> int:
+    """Cores that this process may use."""
+    return len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count() or 1
+
+
 def process_memory(pid: int) -> Footprint:
     """What a process and its children hold now; nothing when it has ended.
 

@@ -49,6 +49,9 @@ class Turn:
     refused: tuple[tuple[Waiter, Refusal], ...] = ()
 
 
+_STILL = Turn()
+
+
 class Line:
     """The line before one engine of ``capacity`` slots, at most ``limit`` long."""
 
@@ -108,7 +111,7 @@ class Line:
             last = self.slot_seconds
             self.slot_seconds = took if last is None else last + _WEIGHT * (took - last)
         self._used[waiter.tenant] = self._used.get(waiter.tenant, self._level) + took * waiter.cost - waiter.charged
-        turn = Turn(admitted=tuple(self._advance(now)))
+        turn = Turn(admitted=tuple(self._advance(now))) if self.waiting else _STILL
         self._forget_idle()
         return turn
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from pagoda.core.types import CacheUse, CallDelta, Delta, Event, Finish, Started, Usage
-from pagoda.service.note import SLOT
+from pagoda.core.types import CacheUse, Event, Finish, Started, Usage
+from pagoda.service.note import PIECES, SLOT
 from pagoda.service.telemetry import Telemetry
 
 
@@ -38,7 +38,7 @@ class Pace:
 
     def note(self, event: Event) -> None:
         """An event passes."""
-        if isinstance(event, Delta | CallDelta):
+        if isinstance(event, PIECES):
             now = perf_counter()
             if self._pieces == 0:
                 self._first = now
@@ -55,7 +55,7 @@ class Pace:
         if isinstance(event, Started):
             self._computed = event.cache != "hit"
         elif isinstance(event, Finish):
-            self._telemetry.child(self._telemetry.finished, self._model, event.reason).inc()
+            self._telemetry.finished.count(self._model, event.reason).inc()
         elif self._computed:
             count_tokens(self._telemetry, self._model, event)
 
@@ -63,15 +63,15 @@ class Pace:
         """The answer is whole."""
         gap = (self._last - self._first) / (self._pieces - 1) if self._pieces > 1 else 0.0
         if self._first - self._began <= self._telemetry.bounds.first and gap <= self._telemetry.bounds.gap:
-            self._telemetry.child(self._telemetry.goodput, self._model).inc()
+            self._telemetry.goodput.count(self._model).inc()
 
 
 def count_tokens(telemetry: Telemetry, model: str, usage: Usage) -> None:
     """Count the tokens of an answer that was computed."""
-    child, tokens = telemetry.child, telemetry.tokens
-    child(tokens, model, "prompt").inc(usage.prompt_tokens)
-    child(tokens, model, "completion").inc(usage.completion_tokens)
-    child(tokens, model, "cached").inc(usage.cached_tokens)
+    count = telemetry.tokens.count
+    count(model, "prompt").inc(usage.prompt_tokens)
+    count(model, "completion").inc(usage.completion_tokens)
+    count(model, "cached").inc(usage.cached_tokens)
 
 
 def note_usage(model: str, prompt: int, cache: CacheUse) -> None:

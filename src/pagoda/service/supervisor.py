@@ -238,8 +238,10 @@ class Supervisor:
         return host.engine
 
     def release(self, model_id: str) -> None:
-        """A request that used the model has ended."""
-        self._do(self._residency.release(model_id, time.monotonic()))
+        """A request that used the model has ended. While others use it, and nothing follows, no time changes either."""
+        actions = self._residency.release(model_id, time.monotonic())
+        if actions or not self._residency.calm or self._residency.resident(model_id).idle:
+            self._do(actions)
 
     async def _host(self, model: ModelEntry) -> ModelHost:
         """The host of an entry; one whose entry was changed under the same name drains and is replaced."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 import pagoda
+from pagoda.service.counter import LoopCounter, LoopGauge
 from pagoda.service.fleet import Fleet
 from pagoda.service.histogram import LoopHistogram
 from pagoda.service.traces import NO_TRACES, Traces
@@ -39,10 +40,10 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.fleet = Fleet()
         self._children: dict[tuple[object, tuple[str, ...]], Counter | Gauge | Histogram] = {}
-        self.requests = Counter(
+        self.requests = LoopCounter(
             "llm_requests", "Model calls by outcome.", ("model", "verb", "status"), registry=self.registry
         )
-        self.active = Gauge("llm_active_requests", "Model calls in flight.", ("model",), registry=self.registry)
+        self.active = LoopGauge("llm_active_requests", "Model calls in flight.", ("model",), registry=self.registry)
         self.duration = LoopHistogram(
             "llm_request_duration_seconds",
             "Time of a whole model call.",
@@ -57,8 +58,8 @@ class Telemetry:
             _SECONDS,
             self.registry,
         )
-        self.tokens = Counter("llm_tokens", "Tokens by kind.", ("model", "kind"), registry=self.registry)
-        self.http_requests = Counter(
+        self.tokens = LoopCounter("llm_tokens", "Tokens by kind.", ("model", "kind"), registry=self.registry)
+        self.http_requests = LoopCounter(
             "nlp_requests", "HTTP requests by endpoint and status.", ("endpoint", "status"), registry=self.registry
         )
         self.http_duration = LoopHistogram(
@@ -92,10 +93,10 @@ class Telemetry:
             _TOKEN_SECONDS,
             self.registry,
         )
-        self.finished = Counter(
+        self.finished = LoopCounter(
             "llm_finishes", "Answers by why they ended.", ("model", "reason"), registry=self.registry
         )
-        self.goodput = Counter(
+        self.goodput = LoopCounter(
             "llm_goodput_requests",
             "Answers whose first text and pace kept the bounds of telemetry.goodput_*.",
             ("model",),
@@ -167,10 +168,10 @@ class Telemetry:
         )
 
     def _count_cache(self) -> None:
-        self.cache_requests = Counter(
+        self.cache_requests = LoopCounter(
             "pagoda_cache_requests", "Calls by what the cache did.", ("model", "result"), registry=self.registry
         )
-        self.cache_events = Counter(
+        self.cache_events = LoopCounter(
             "pagoda_cache_events", "Entries by what became of them.", ("event",), registry=self.registry
         )
         self.cache_ignored = Counter(

@@ -71,15 +71,16 @@ NOTHING = Span()
 class ModelSpan:
     """The span of a model call, which learns from the events of its answer."""
 
-    __slots__ = ("_finishes", "_span")
+    __slots__ = ("_finishes", "_span", "_traced")
 
     def __init__(self, span: Span) -> None:
         self._span = span
+        self._traced = bool(span)
         self._finishes: list[str] = []
 
     def take(self, event: Event) -> None:
         """An event of the answer passes."""
-        if not self._span:
+        if not self._traced:
             return
         match event:
             case Started():
@@ -107,7 +108,7 @@ class ModelSpan:
 
     def end(self, outcome: str) -> None:
         """The call is over: ``ok``, ``cancelled`` or an error's code."""
-        if self._span:
+        if self._traced:
             self._span.note({"gen_ai.response.finish_reasons": self._finishes or None})
             self._span.end(None if outcome == "ok" else outcome)
 

@@ -126,6 +126,30 @@ async def test_base_and_adapters_side_by_side_answer_as_plain_peft_does(
     assert list(one_base.states()) == [CHECKPOINT], "one process for all"
 
 
+async def test_an_adapter_is_added_while_its_base_answers_and_no_answer_is_lost(
+    one_base: Supervisor, own_shelf: Shelf, adapters: dict[str, tuple[Path | None, str]], tmp_path: Path
+) -> None:
+    folder, wanted = adapters["rude.v2"]
+    assert folder is not None
+    engine = await one_base.load(own_shelf.catalog.resolve(CHECKPOINT))
+    begun = asyncio.Event()
+
+    async def stream() -> str:
+        text = ""
+        async for event in engine.generate(ask("base")):
+            if isinstance(event, Delta):
+                text += event.text
+                begun.set()
+        return text
+
+    streams = [asyncio.create_task(stream()) for _ in range(2)]
+    await begun.wait()
+    add_adapter(own_shelf, "late", shutil.copytree(folder, tmp_path / "late"), CHECKPOINT)
+    assert await ask_by_name(one_base, own_shelf, "late") == wanted
+    assert await asyncio.gather(*streams) == [adapters["base"][1]] * 2
+    assert list(one_base.states()) == [CHECKPOINT], "the process that was there"
+
+
 async def test_an_answer_says_which_adapter_gave_it(one_base: Supervisor, own_shelf: Shelf) -> None:
     for name in NAMES:
         engine = await one_base.load(own_shelf.catalog.resolve(named(name)))

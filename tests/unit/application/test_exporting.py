@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from pagoda.application import exporting
 from pagoda.application.registry import run_kinds
@@ -55,7 +56,7 @@ def report_of(settings: Settings, run: Run) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gpt2", "gemma", "gemma2", "gemma3_text"])
 def test_a_family_is_served_with_the_trainers_answers(family: str, settings: Settings, tmp_path: Path) -> None:
     run = export(settings, save_checkpoint(tmp_path / "base", family))
 
@@ -183,10 +184,11 @@ def export_of_sentencepiece(
     [
         ("prepend", TEXTS + SPACED, None, True),
         ("never", TEXTS + SPACED, None, False),
+        ("split", TEXTS + SPACED, TURNS, False),
         ("always", TEXTS, None, True),
         ("first", TEXTS, TURNS, False),
     ],
-    ids=["prepend", "never", "always", "first"],
+    ids=["prepend", "never", "split", "always", "first"],
 )
 def test_a_tokenizer_of_sentencepiece_is_served_with_the_same_tokens(
     space: str, texts: list[str], template: str | None, added: bool, settings: Settings, tmp_path: Path
@@ -294,6 +296,20 @@ def test_what_cannot_be_exported_is_refused_by_name(settings: Settings, tmp_path
         (checkpoint / "config.json").write_text(json.dumps(config | more), encoding="utf-8")
         run = export(settings, checkpoint)
         assert run.status == "failed"
+
+
+@pytest.mark.parametrize("to", ["gguf", "safetensors"])
+def test_a_classifier_is_no_model_that_writes(to: str, settings: Settings, tmp_path: Path) -> None:
+    """Its head would be dropped, and what is left would answer as itself."""
+    base = save_checkpoint(tmp_path / "base")
+    AutoModelForSequenceClassification.from_pretrained(base, num_labels=2).save_pretrained(tmp_path / "whole")
+    make_tokenizer().save_pretrained(tmp_path / "whole")
+    error = export(settings, tmp_path / "whole", to=to).error
+    assert "cannot be loaded: it is a classifier (LlamaForSequenceClassification), which tells labels" in str(error)
+    adapter = save_adapter(base, tmp_path / "adapter", ["q_proj"])
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"task_type": "SEQ_CLS"}), encoding="utf-8")
+    assert "was trained for SEQ_CLS: it tells labels" in str(export(settings, adapter, base=str(base), to=to).error)
 
 
 def test_what_is_broken_or_of_another_base_is_told_in_words_of_ours(settings: Settings, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pagoda.model.export.merging import load_trained
 from pagoda.model.quantize import measuring, methods
 from pagoda.model.quantize.forms import FORMS, type_of
 from pagoda.model.quantize.measuring import Measure, Text, read_texts
-from tests.tiny_models import save_checkpoint
+from tests.tiny_models import make_model, make_tokenizer, save_checkpoint
 
 WORDS = "the quick brown fox answers 42 questions about a red lamp and then one more"
 
@@ -162,11 +162,58 @@ def test_a_form_is_named_as_it_is_written(settings: Settings, tmp_path: Path, te
     assert plan.forms == ("BF16", "bf16", "Q8_0", "fp16"), "the first is GGUF's, the second torch's"
 
 
-def test_layers_are_kept_finer_as_in_llama_cpp() -> None:
-    form = FORMS["Q4_K_M"]
-    kinds = [type_of(form, f"blk.{layer}.attn_v.weight", (256, 256), 30, tied=True) for layer in range(30)]
-    finer = [layer for layer, kind in enumerate(kinds) if kind == form.finer]
-    assert finer == [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29]
+SOME = [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29]
+EVERY = list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("form", "tensor", "rows", "wanted"),
+    [
+        ("Q4_K_M", "attn_v", 256, {"Q6_K": SOME}),
+        ("Q4_K_M", "attn_qkv", 768, {"Q6_K": SOME}),
+        ("Q5_K_M", "ffn_down", 256, {"Q6_K": SOME}),
+        ("Q5_K_M", "attn_output", 256, {}),
+        ("Q5_K_S", "attn_v", 256, {}),
+        ("Q4_K_S", "attn_v", 256, {"Q5_K": [0, 1, 2, 3]}),
+        ("Q4_K_S", "ffn_down", 256, {"Q5_K": [0, 1, 2]}),
+        ("Q3_K_L", "attn_output", 256, {"Q5_K": EVERY}),
+        ("Q3_K_M", "attn_v", 256, {"Q5_K": [0, 1], "Q4_K": EVERY[2:]}),
+        ("Q3_K_M", "ffn_down", 256, {"Q5_K": [0], "Q4_K": EVERY[1:]}),
+        ("Q3_K_M", "ffn_up", 256, {}),
+        ("Q3_K_S", "ffn_down", 256, {}),
+        ("Q2_K", "attn_v", 64, {"Q4_K": EVERY}),  # four heads share them
+        ("Q2_K", "attn_v", 256, {"Q3_K": EVERY}),
+        ("Q2_K", "attn_output", 256, {"Q3_K": EVERY}),
+    ],
+)
+def test_layers_are_kept_finer_as_in_llama_cpp(form: str, tensor: str, rows: int, wanted: dict[str, list[int]]) -> None:
+    found: dict[str, list[int]] = {}
+    for layer in EVERY:
+        kind = type_of(FORMS[form], f"blk.{layer}.{tensor}.weight", (rows, 256), 30, tied=True)
+        if kind != FORMS[form].kind:
+            found.setdefault(kind.name, []).append(layer)
+    assert found == wanted
+
+
+def test_small_k_quants_are_ggmls_and_run(settings: Settings, tmp_path: Path, texts: Path) -> None:
+    make_model("llama", hidden_size=256, intermediate_size=256).save_pretrained(tmp_path / "wide")
+    make_tokenizer().save_pretrained(tmp_path / "wide")
+    forms = ["Q4_K_S", "Q3_K_M", "Q2_K"]
+    rows = quantise(settings, tmp_path / "wide", forms, texts)["by"]
+
+    assert [rows[form]["problem"] for form in forms] == [""] * 3
+    assert [set(rows[form]["kinds"]) for form in forms] == [
+        {"F32", "Q6_K", "Q5_K", "Q4_K"},
+        {"F32", "Q6_K", "Q5_K", "Q4_K", "Q3_K"},
+        {"F32", "Q6_K", "Q3_K", "Q2_K"},
+    ]
+    sizes, losses = ([key(rows[form]) for form in forms] for key in (lambda row: row["bytes"], divergence))
+    assert sizes == sorted(sizes, reverse=True)
+    assert losses == sorted(losses)
+
+
+def divergence(row: dict[str, Any]) -> float:
+    return float(row["quality"]["divergence"])
 
 
 def test_dynamic_int8_passes_gpt2_by_and_the_report_says_so(settings: Settings, tmp_path: Path, texts: Path) -> None:

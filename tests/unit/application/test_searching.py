@@ -44,7 +44,10 @@ def searched(runs: Runs, wanted: Recipe, tmp_path: Path) -> tuple[dict[str, Any]
     return dict(done.result), run.directory / "artifacts"
 
 
-def test_eight_trials_find_a_better_recipe_and_write_it_out(runs: Runs, tmp_path: Path) -> None:
+def test_eight_trials_find_a_better_recipe_and_write_it_out(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-7")
     result, folder = searched(runs, recipe(parallel=3), tmp_path)  # eight are no multiple of it
     trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     assert (result["trials"], len(trials)) == (8, 8)
@@ -61,8 +64,27 @@ def test_eight_trials_find_a_better_recipe_and_write_it_out(runs: Runs, tmp_path
     found = runs.find(kind="sft")
     assert len(found) == 8
     assert len({run.result["pid"] for run in found if run.result}) == 8, "each in a process of its own"
+    assert {run.result["gpu"] for run in found if run.result} == {"4", "GPU-7"}, "one each"
     assert all(run.parent == runs.find(kind="tune")[0].id for run in found)
     assert not any(list((run.directory / "checkpoints").glob("checkpoint-*")) for run in found), "no space is left used"
+
+
+def test_trials_at_once_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "host_cores", lambda: 6)
+    monkeypatch.setattr(searching, "gpu_names", lambda: ["0", "1"])
+    assert searching.visible_gpus({}) == ["0", "1"]
+    assert searching.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+
+    def shares(gpus: list[str], parallel: int, **more: Any) -> list[tuple[int, dict[str, str]]]:
+        wanted = recipe(parallel=parallel).model_copy(update=more)
+        return [(share.threads, dict(share.environment)) for share in searching.shares_of(wanted, gpus)]
+
+    one, two = ({"CUDA_VISIBLE_DEVICES": name} for name in "01")
+    assert shares(["0", "1"], 3) == [(0, one), (0, two), (0, one)]
+    assert shares(["0", "1"], 1) == [(0, {})], "it may use what it likes"
+    assert shares([], 3) == [(2, {})] * 3
+    assert shares([], 3, threads=5) == [(5, {})] * 3
+    assert shares(["0"], 9, device="cpu") == [(1, {})] * 9
 
 
 def test_a_search_that_was_killed_takes_its_open_trial_up_again(runs: Runs, tmp_path: Path) -> None:
@@ -113,6 +135,33 @@ def test_what_is_not_measured_cannot_be_searched_for_or_kept_by() -> None:
         check_space(recipe(objective="accuracy"))
     with pytest.raises(InvalidRequest, match="best_by is eval_exact, which is not measured; of classification"):
         recipe_from({"model": "m", "data": {"train": "x"}, "task": "classification", "best_by": "eval_exact"})
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "said"),
+    [
+        ("epochs", {"steps": 4}, "epochs would change nothing, since steps is 4"),
+        ("lora.rank", {"method": "full"}, "lora.rank would change nothing, since method is full"),
+    ],
+)
+def test_a_key_that_changes_nothing_is_not_searched(key: str, more: dict[str, Any], said: str) -> None:
+    known = {"model": "m", "data": {"train": "rows.jsonl", "validation_share": 0.2}}
+    space = {key: {"choices": [1, 2]}}
+    check_space(recipe_from({**known, "search": {"space": space}}))
+    with pytest.raises(InvalidRequest, match=said):
+        check_space(recipe_from({**known, **more, "search": {"space": space}}))
+    both = {**space, **{name: {"choices": [value]} for name, value in more.items()}}
+    check_space(recipe_from({**known, **more, "search": {"space": both}}))
+
+
+def test_the_objective_says_itself_whether_more_is_better(tmp_path: Path) -> None:
+    for objective, wanted in (("eval_loss", "MINIMIZE"), ("eval_exact", "MAXIMIZE")):
+        search = recipe(objective=objective).search
+        (tmp_path / objective).mkdir()
+        assert open_study(tmp_path / objective, search, 0).direction.name == wanted
+    check_space(recipe(objective="eval_exact", direction="maximize"))
+    with pytest.raises(InvalidRequest, match="minimize, which would keep the worst: eval_exact is to maximize"):
+        check_space(recipe(objective="eval_exact", direction="minimize"))
 
 
 def test_a_search_without_data_to_judge_by_is_refused() -> None:

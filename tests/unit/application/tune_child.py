@@ -22,7 +22,7 @@ def train(context: RunContext) -> dict[str, Any]:
         context.metric(step, eval_loss=loss + 1 / step)
         context.progress("training", step, 3)
     (context.checkpoints / "checkpoint-3").mkdir(exist_ok=True)
-    return {"after": {"eval_loss": loss}, "pid": os.getpid()}
+    return {"after": {"eval_loss": loss}, "pid": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
 
 if __name__ == "__main__":

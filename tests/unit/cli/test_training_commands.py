@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from pagoda.cli.main import main
 from tests.rows import write_jsonl
-from tests.tiny_models import save_trainable
+from tests.tiny_models import CHATML, save_trainable
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,38 @@ def test_check_reports_and_exits_with_1_where_rows_are_wrong(rows: Path, capsys:
     assert main(["data", "check", str(rows), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["reasons"] == {"duplicate": 1, "empty": 1, "form": 1}
     assert main(["data", "check", str(rows), "--form", "text"]) == 1
+
+
+def test_a_models_template_says_which_conversations_break_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHATML
+    talk = [{"role": "user", "content": "How are you?"}, {"role": "assistant", "content": "Fine."}]
+    briefed = [{"role": "system", "content": "Be short."}, *talk]
+    path = write_jsonl(tmp_path / "talks.jsonl", [{"messages": talk}, {"messages": briefed}])
+    assert main(["data", "check", str(path)]) == 0
+    for template, removed in ((refuses, [2]), (None, [1, 2])):
+        model = save_trainable(tmp_path / f"model{len(removed)}", template=template)
+        capsys.readouterr()
+        assert main(["data", "check", str(path), "--model", str(model), "--json"]) == 1
+        report = json.loads(capsys.readouterr().out)
+        assert [(each["row"], each["reason"]) for each in report["findings"]] == [(n, "template") for n in removed]
+        assert report["tokens"]["least"] > 10
+        why = "the chat template refuses it (no system here)" if template else "the model has no chat template"
+        assert report["findings"][0]["why"].startswith(why)
+        assert main(["data", "filter", str(path), "--model", str(model), "--out", str(tmp_path / "good.jsonl")]) == 0
+        assert len((tmp_path / "good.jsonl").read_text().splitlines()) == 2 - len(removed)
+
+
+def test_what_an_install_lacks_is_said(
+    recipe: Path, rows: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "pagoda.model.training.inspecting", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    for command in (["train", "inspect", "--config", str(recipe)], ["data", "check", str(rows), "--model", "any"]):
+        assert main(command) == 1
+        said = "Training needs transformers, which this install lacks: python -m pip install 'pagoda-llm[train]'."
+        assert capsys.readouterr().err == f"pagoda: {said}\n"
 
 
 def test_leaks_are_looked_for_in_the_columns_of_the_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,6 +121,7 @@ def test_inspect_shows_what_is_learnt_without_training(recipe: Path, capsys: pyt
     said = capsys.readouterr().out
     assert "row 14 is refused (no_label): its completion is empty" in said
     assert "<|im_end|>" in said
+    assert "4 rows; trained on too: 1" in said
     assert main(["train", "inspect", "--config", str(recipe), "--set", "template=chat", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["unended"] == 0
 
@@ -98,6 +132,7 @@ def test_sft_trains_and_tells_where_the_result_is(
     assert main(["train", "sft", "--config", str(recipe), "--set", "lora.rank=2"]) == 0
     said = capfd.readouterr().out
     assert "3 steps; saved in" in said
+    assert "1 of 4 validation rows are trained on too, so that these figures say too much" in said
     run = next((tmp_path / "home" / "runs").iterdir())
     assert (run / "artifacts" / "adapter" / "adapter_model.safetensors").is_file()
     kept = json.loads((run / "run.json").read_text())

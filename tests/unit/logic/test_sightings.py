@@ -86,7 +86,7 @@ async def test_nothing_is_lost_or_written_twice_while_the_database_is_away() -> 
 
 async def test_experiments_go_on_as_they_were_known_while_the_database_is_away() -> None:
     class Away:
-        async def running(self) -> Any:
+        async def revisions(self) -> Any:
             raise StoreError("away", retryable=True)
 
     roster = Roster(lambda: Away(), Experiments(), price_table(Prices()))  # type: ignore[arg-type, return-value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from pagoda.core.types import Delta, Event, Finish, Started, Usage
 from pagoda.model.engines.contract import Health, Vitals
 from pagoda.model.engines.exposition import llamacpp_vitals, totals, vllm_vitals
 from pagoda.service import telemetry as metrics
+from pagoda.service.counter import LoopCounter, LoopGauge
 from pagoda.service.fleet import Fleet, from_wire, snapshot, to_wire
 from pagoda.service.gpus import GpuMetrics
 from pagoda.service.histogram import LoopHistogram
@@ -36,6 +38,24 @@ def test_the_cheap_histogram_tells_what_the_library_s_own_tells(values: list[flo
         other.labels("m", str(place % 2)).observe(value)
     lines = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
     assert generate_latest(ours).splitlines() == lines
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 5))))
+def test_the_cheap_counter_and_gauge_tell_what_the_library_s_own_tell(counted: list[tuple[str, float]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    counter, other = (
+        LoopCounter("asked", "Asked.", ("who",), ours),
+        Counter("asked", "Asked.", ("who",), registry=theirs),
+    )
+    gauge, level = LoopGauge("busy", "Busy.", ("who",), ours), Gauge("busy", "Busy.", ("who",), registry=theirs)
+    for who, amount in counted:
+        counter.count(who).inc(amount)
+        other.labels(who).inc(amount)
+        gauge.count(who).inc(-amount)
+        level.labels(who).dec(amount)
+    told, expected = (generate_latest(each).splitlines() for each in (ours, theirs))
+    when = re.compile(rb"(asked_created\{.*\}) [0-9.e+]+")
+    assert [when.sub(rb"\1", line) for line in told] == [when.sub(rb"\1", line) for line in expected]
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))), min_size=1, max_size=4), st.data())

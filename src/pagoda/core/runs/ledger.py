@@ -109,13 +109,16 @@ class Runs:
                 found.append(run)
         return found
 
-    def start(self, run_id: str) -> Run:
-        """Execute a created run in a process of its own, which outlives this one. Raises ``Conflict``."""
-        return self._launch(run_id, resume=False)
+    def start(self, run_id: str, environment: Mapping[str, str] | None = None) -> Run:
+        """Execute a created run in a process of its own, which outlives this one. Raises ``Conflict``.
 
-    def resume(self, run_id: str) -> Run:
+        ``environment`` is that of this process, in place of ours.
+        """
+        return self._launch(run_id, environment, resume=False)
+
+    def resume(self, run_id: str, environment: Mapping[str, str] | None = None) -> Run:
         """Execute a run again, in its directory, after it failed, was cancelled or lost its process; or at last."""
-        return self._launch(run_id, resume=True)
+        return self._launch(run_id, environment, resume=True)
 
     def begin(self, kind: str, config: Mapping[str, Json], *, seed: int | None = None) -> tuple[Run, str | None]:
         """The run of a config, executed: the one that did not end, or a new one; and from where to watch it."""
@@ -207,7 +210,7 @@ class Runs:
                 raise
         return True
 
-    def _launch(self, run_id: str, *, resume: bool) -> Run:
+    def _launch(self, run_id: str, environment: Mapping[str, str] | None, *, resume: bool) -> Run:
         directory = self._at(run_id)
         run = directory.read()
         _check_startable(run, resume)
@@ -219,18 +222,24 @@ class Runs:
                     f"The run {run_id} is being started already: watch it with `pagoda runs watch {run_id}`."
                 )
             _remove(directory.cancel)
-            pid = self._spawn(directory, run)
+            pid = self._spawn(directory, run, environment)
             directory.write_process(process_of(pid) or Process(pid, "ended at once", host()), now())
             # From here on the run counts as not ended, so that nobody who watches it takes its last end for this one.
             directory.write(replace(run, status="created", finished=None, error=None, result=None))
         return directory.read()
 
-    def _spawn(self, directory: RunDirectory, run: Run) -> int:
+    def _spawn(self, directory: RunDirectory, run: Run, environment: Mapping[str, str] | None) -> int:
         command = [*self._command, run.id, "--home", str(self._home)]
         place = run.working_directory if Path(run.working_directory).is_dir() else None
         with files.translated(directory.log), directory.log.open("ab") as log:
             child = subprocess.Popen(
-                command, cwd=place, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=place,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         # Reaps the child while this process lives; afterwards the system does.
         threading.Thread(target=child.wait, name=f"reap-{run.id}", daemon=True).start()

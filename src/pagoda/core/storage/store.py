@@ -25,6 +25,7 @@ from pagoda.core.storage.engine import WRITES, create_engine
 from pagoda.core.storage.faults import translated
 from pagoda.core.storage.migration import is_current, migrate
 from pagoda.core.storage.place import refuse_network_place
+from pagoda.core.storage.reader import Reader
 from pagoda.core.storage.writer import PlainChange, Writer
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Store:
         self._turn = asyncio.Semaphore(1 if address.path is not None else 4)
         self._writes: set[asyncio.Task[Any]] = set()
         self._writer: Writer | None = None
+        self._reader: Reader | None = None
         self._plain: deque[tuple[PlainChange, asyncio.Future[Any]]] = deque()
         self._performing: asyncio.Task[None] | None = None
 
@@ -76,16 +78,18 @@ class Store:
                 raise
         self._engine = engine
         if path is not None:
-            self._writer = Writer(self.address, self._patience)
+            self._writer, self._reader = Writer(self.address, self._patience), Reader(self.address, self._patience)
 
     async def close(self) -> None:
         """Finish the writes that have begun, then disconnect."""
         engine, self._engine = self._engine, None
         writer, self._writer = self._writer, None
+        reader, self._reader = self._reader, None
         if self._writes:
             await asyncio.wait(self._writes)
-        if writer is not None:
-            await writer.close()
+        for plain in (writer, reader):
+            if plain is not None:
+                await plain.close()
         if engine is not None:
             await engine.dispose()
 
@@ -98,6 +102,18 @@ class Store:
             options = {WRITES: False}
         async with self._session(options) as session:
             yield session
+
+    async def ask(self, question: Callable[[Connection], T]) -> T:
+        """What ``read`` is, for a plain function of a connection: a tenth of its processor time on SQLite.
+
+        There the function runs on the reader's thread, so it touches nothing but the database, and gives no rows that
+        are still to be read.
+        """
+        self._opened()
+        if self._reader is not None:
+            return await self._reader.ask(question)
+        async with self.read() as session:
+            return await (await session.connection()).run_sync(question)
 
     async def write(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Call ``change`` with a session inside one transaction, commit, and give its result; all of it or nothing.

@@ -211,6 +211,9 @@ class AskAnswer(Shape):
     )
     citations: list[PassageObject] = Field(description="What each [number] in the answer stands for.")
     citations_removed: int = Field(description="Citations of passages that do not exist, taken out of the answer.")
+    citations_added: int = Field(
+        description="Sentences that cited nothing and were given the passage that bears them out, by the local judge."
+    )
     query: str = Field(description="What was searched for; a follow-up question is rewritten.")
     passages: list[PassageObject] | None = None
     model: str | None

@@ -25,6 +25,8 @@ from pagoda.logic.experiments.design import Design, Target, check_name, check_sh
 Row: TypeAlias = dict[str, Any]
 
 _MOST_EXPERIMENTS = 100
+_REVISIONS = select(ExperimentRecord.id, ExperimentRecord.revision).where(ExperimentRecord.state == "running")
+"""Asked twice a second: to build it costs more than to answer it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,11 @@ class ExperimentBook:
     async def running(self) -> list[Experiment]:
         """Those of all teams that run."""
         return await self._read(select(ExperimentRecord).where(ExperimentRecord.state == "running"))
+
+    async def revisions(self) -> dict[str, int]:
+        """How often those that run were changed, by id."""
+        store = await self._store()
+        return await store.ask(lambda connection: {row[0]: row[1] for row in connection.execute(_REVISIONS)})
 
     async def get(self, team: str, reference: str) -> Experiment:
         """An experiment by its id or name. Raises ``NotFound``, for another team's too."""

@@ -98,25 +98,25 @@ class Roster:
         self._sightings.add(trial, running.design.metrics, call.request_id, note)
 
     async def refresh(self) -> None:
-        """Read what runs now."""
+        """Read what runs now, if any of it was changed."""
         book = self._book()
         if book is None:
             return
         async with self._looking:
             try:
-                found = await book.running()
+                revisions = await book.revisions()
+                found = await book.running() if revisions != self._revisions else None
             except PagodaError as error:
                 if self._works:
                     logger.warning("experiments go on as they were known: %s", error.message)
                 self._works = False
                 return
             self._works = True
-            revisions = {experiment.id: experiment.revision for experiment in found}
-            if revisions == self._revisions:
+            if found is None:
                 return
             self._running = {(each.team, each.target.kind, each.target.key): each.assignment for each in found}
             self._adaptive = [each for each in found if each.design.allocation == "adaptive"]
-            self._revisions = revisions
+            self._revisions = {experiment.id: experiment.revision for experiment in found}
 
     async def write(self) -> None:
         """Have what was seen in the records."""

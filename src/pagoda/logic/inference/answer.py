@@ -78,7 +78,8 @@ class Answer:
 
 async def collect(inference: Inference, request: Generation, call: Call) -> Answer:
     """The whole answer. One that breaks its demanded form is asked for once more; then ``BadOutput`` is raised."""
-    call = replace(call, whole=True)
+    if not call.whole:
+        call = replace(call, whole=True)
     try:
         return await gather(inference.complete(request, call), request)
     except BadOutput:  # the broken answer may have been kept: it was the engine's

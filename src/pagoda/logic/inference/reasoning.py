@@ -152,9 +152,10 @@ async def separate_reasoning(
                 case Finish(index):
                     choice = choices[index]
                     spent += choice.pieces if choice.splitter.thought else 0
-                    rest = choice.end(index)
-                    if rest.text or (rest.reasoning and not hidden):
-                        yield rest
+                    if not choice.splitter.answering:
+                        rest = choice.end(index)
+                        if rest.text or (rest.reasoning and not hidden):
+                            yield rest
                     yield event
                 case Usage(completion_tokens=most) if spent:
                     yield replace(event, reasoning_tokens=min(spent, most))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pagoda.core.errors import Conflict, InvalidRequest, NotFound
@@ -31,6 +31,13 @@ from pagoda.logic.prompts.form import LABEL_PATTERN
 from pagoda.logic.prompts.prompt import PromptVersion
 
 T = TypeVar("T")
+
+_CHANGED = (
+    select(PromptChangeRecord.id, PromptChangeRecord.tenant, PromptChangeRecord.name)
+    .where(PromptChangeRecord.id > bindparam("number"))
+    .order_by(PromptChangeRecord.id)
+)
+"""Asked twice a second: to build it costs more than to answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +202,8 @@ class PromptBook:
 
     async def changed_since(self, number: int) -> tuple[int, list[tuple[str, str]]]:
         """The number of the last change, and the team and name of every prompt that was changed after ``number``."""
-        table = PromptChangeRecord
-        query = select(table.id, table.tenant, table.name).where(table.id > number).order_by(table.id)
-        async with (await self._store()).read() as session:
-            rows = (await session.execute(query)).all()
+        store = await self._store()
+        rows = await store.ask(lambda connection: connection.execute(_CHANGED, {"number": number}).all())
         return (rows[-1][0] if rows else number), sorted({(tenant, name) for _, tenant, name in rows})
 
     async def _write(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:

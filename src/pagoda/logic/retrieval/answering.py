@@ -1,7 +1,8 @@
 """Answers from passages, with citations that are checked: each number stands for exact characters of a document.
 
-The words to the models are packaged prompts, which a team's own of the same names replace. Not here: whether the cited
-passage supports the sentence (``logic.trust``).
+A sentence that cites nothing is given the passage that bears it out, where there is one. The words to the models are
+packaged prompts, which a team's own of the same names replace. Not here: whether a passage that the model cites
+supports the sentence (``logic.trust``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pagoda.core.types import Call, Delta, Json, Started
 from pagoda.logic.prompts.asking import ask
 from pagoda.logic.prompts.composing import Composed, Composer, Use
 from pagoda.logic.prompts.prompt import PromptVersion
+from pagoda.logic.retrieval.attribution import Attribution, Grounds
 from pagoda.logic.retrieval.citing import Citations, check_citations, numbered
 from pagoda.logic.retrieval.collection import Passage
 from pagoda.logic.retrieval.index import Found, Hit, Searcher
@@ -92,6 +94,8 @@ class SourcedAnswer:
     """Those that stand in the text, by number."""
     removed: int = 0
     """Citations of passages that do not exist, which were taken out of the text."""
+    added: int = 0
+    """Sentences that cited nothing and were given the passage that bears them out."""
     query: str
     passages: tuple[Hit, ...]
     """All that the model was shown, in the order of their numbers; without an answer, what came nearest."""
@@ -101,7 +105,7 @@ class SourcedAnswer:
 
     def instead(self, text: str, model: str | None) -> SourcedAnswer:
         """The same with another text in place of its own, by another model: one that cites nothing."""
-        return replace(self, text=text, model=model, citations=(), removed=0, prompt=None)
+        return replace(self, text=text, model=model, citations=(), removed=0, added=0, prompt=None)
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
@@ -110,6 +114,7 @@ class SourcedAnswer:
             "answer": self.text,
             "citations": [citation.to_json() for citation in self.citations],
             "citations_removed": self.removed,
+            "citations_added": self.added,
             "query": self.query,
             "passages": _numbered_json(self.passages),
             "model": self.model,
@@ -124,11 +129,20 @@ Said: TypeAlias = Sources | Piece | SourcedAnswer
 class Answerer:
     """Answers questions from collections, with one model and certain prompts, through one door."""
 
-    def __init__(self, searcher: Searcher, inference: Callable[[], Inference], model: str, wording: Wording) -> None:
+    def __init__(
+        self,
+        searcher: Searcher,
+        inference: Callable[[], Inference],
+        model: str,
+        wording: Wording,
+        grounds: Callable[[Sequence[Passage], str], Grounds],
+    ) -> None:
+        """``grounds``: what sentences may rest on, of the passages shown and the question."""
         self._searcher = searcher
         self._inference = inference
         self._model = model
         self._wording = wording
+        self._grounds = grounds
 
     async def answer(self, question: Question, call: Call) -> SourcedAnswer:
         """An answer, or that there is none. Raises what the search, the prompts and the door raise."""
@@ -167,22 +181,26 @@ class Answerer:
         shown = tuple(hit for each in parts for hit in each)
         yield Sources(query=query, passages=shown)
         composed = await self._last(question, parts, part)
+        passages = [hit.passage for hit in shown]
         reader, told, model = Citations(len(shown)), list[str](), composed.model
+        attribution = Attribution(self._grounds(passages, query))
         async with aclosing(self._written(composed, part)) as written:
             async for writer, text in written:
                 model = writer
-                if piece := reader.read(text):
+                if piece := await attribution.read(reader.read(text)):
                     told.append(piece)
                     yield Piece(piece)
-        if piece := reader.end():
+        if piece := await attribution.read(reader.end()) + await attribution.end():
             told.append(piece)
             yield Piece(piece)
         text = "".join(told)
+        numbers = sorted({*reader.numbers, *attribution.numbers})
         yield SourcedAnswer(
             outcome="not-in-documents" if _says(text, question.unknown) else "answered",
             text=text,
-            citations=tuple(Citation(number=number, passage=shown[number - 1].passage) for number in reader.numbers),
+            citations=tuple(Citation(number=number, passage=passages[number - 1]) for number in numbers),
             removed=reader.removed,
+            added=attribution.added,
             query=query,
             passages=shown,
             model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import difflib
 import os
@@ -47,6 +48,8 @@ class Catalog:
         self._aliases = dict(aliases or {})
         self._guests: dict[str, ModelEntry] = {}
         self._known: _Known | None = None
+        self._turn: tuple[asyncio.AbstractEventLoop, _Known] | None = None
+        """What was known at the first look of an event loop's present turn."""
         self._parsed: dict[Path, tuple[tuple[int, int, int], ModelEntry]] = {}
         text = resources.files(__package__).joinpath("builtin.yaml").read_text(encoding="utf-8")
         self._builtin = {
@@ -117,13 +120,13 @@ class Catalog:
         kept = dataclasses.replace(entry, builtin=False)
         with stored(f"The model {entry.id}", self._entries_directory):
             write_text(path, write_entry(kept))
-        self._known = None
+        self._forget()
         return kept
 
     def lend(self, entry: ModelEntry) -> ModelEntry:
         """Know an entry in this process only, in place of a kept one of its id; nothing is written."""
         self._guests[check_id(entry.id)] = entry
-        self._known = None
+        self._forget()
         return entry
 
     def remove(self, id: str) -> None:
@@ -131,7 +134,7 @@ class Catalog:
         if id in self._builtin:
             raise InvalidRequest(f"{id} comes with Pagoda and stays in the catalog; only its files can be removed.")
         path = self._path(check_id(id))
-        self._known = None
+        self._forget()
         try:
             path.unlink()
         except FileNotFoundError:
@@ -173,8 +176,27 @@ class Catalog:
         return self._look().entries
 
     def _look(self) -> _Known:
-        """What is known. The files are looked at again when their folder has changed, and now and then for those that
-        were changed in place: every request asks, and reading the folder each time costs more than all else it does."""
+        """What is known. On an event loop that is looked up once a turn: whoever heard of a change and asks for it is
+        served in a later one, and a request that asks three times before it waits for anything gets one answer."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._look_up()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = (loop, self._look_up())
+            loop.call_soon(self._end_turn)
+        return self._turn[1]
+
+    def _end_turn(self) -> None:
+        self._turn = None
+
+    def _forget(self) -> None:
+        """What is known may have changed."""
+        self._known = self._turn = None
+
+    def _look_up(self) -> _Known:
+        """The files are looked at again when their folder has changed, and now and then for those that were changed in
+        place: every request asks, and reading the folder each time costs more than all else it does."""
         moment, changed = time.monotonic(), _changed(self._entries_directory)
         known = self._known
         if known is None or known.changed != changed or moment >= known.until:

@@ -10,7 +10,7 @@ from typing import Any
 from pagoda.core.errors import InvalidRequest
 from pagoda.model.data.quality import language_of
 from pagoda.model.data.reading import DataSet
-from pagoda.model.data.report import REMOVING, Finding, check
+from pagoda.model.data.report import REMOVING, Fault, Finding, look_at, repeats_in
 from pagoda.model.data.rows import Row
 
 REASONS = (*REMOVING, "personal", "language", "too_short", "too_long")
@@ -44,29 +44,30 @@ class Filtered:
     reasons: dict[str, int]
 
 
-def filter_rows(data: DataSet, wanted: Wanted, *, against: DataSet | None = None) -> Filtered:
-    """Take out what is not wanted."""
-    report = check(data, against=against, threshold=wanted.threshold)
-    first: dict[int, Finding] = {}
-    for finding in report.findings:
+def filter_rows(
+    data: DataSet, wanted: Wanted, *, against: DataSet | None = None, fault: Fault | None = None
+) -> Filtered:
+    """Take out what is not wanted. ``fault`` is what the model that is to be trained has against a row."""
+    # What could not be read cannot stay, whatever is asked for.
+    faults = {each.number: Finding(each.number, each.reason, each.why) for each in data.refused}
+    faults |= {row.number: found for row in data.rows if (found := _found(row, wanted, fault)) is not None}
+    left = [row for row in data.rows if row.number not in faults]
+    for finding in repeats_in(left, data.source, against, wanted.threshold):
         if finding.reason in wanted.remove:
-            first.setdefault(finding.row, finding)
+            faults.setdefault(finding.row, finding)
     contents: dict[int, Any] = {each.number: each.content for each in data.refused}
-    kept = []
-    for row in data.rows:
-        fault = first.get(row.number) or _unwanted(row, wanted)
-        if fault is None:
-            kept.append(row)
-        else:
-            first[row.number] = fault
-            contents[row.number] = dict(row.content)
-    for each in data.refused:  # what could not be read cannot stay, whatever is asked for
-        first.setdefault(each.number, Finding(each.number, each.reason, each.why))
+    contents |= {row.number: dict(row.content) for row in data.rows}
     removed = tuple(
-        {"row": number, "reason": first[number].reason, "why": first[number].why, "content": contents[number]}
-        for number in sorted(first)
+        {"row": number, "reason": faults[number].reason, "why": faults[number].why, "content": contents[number]}
+        for number in sorted(faults)
     )
-    return Filtered(tuple(kept), removed, dict(Counter(each["reason"] for each in removed).most_common()))
+    kept = tuple(row for row in left if row.number not in faults)
+    return Filtered(kept, removed, dict(Counter(each["reason"] for each in removed).most_common()))
+
+
+def _found(row: Row, wanted: Wanted, fault: Fault | None) -> Finding | None:
+    """Why a row goes, by itself."""
+    return next((each for each in look_at(row, fault) if each.reason in wanted.remove), None) or _unwanted(row, wanted)
 
 
 def _unwanted(row: Row, wanted: Wanted) -> Finding | None:

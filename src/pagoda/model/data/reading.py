@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pagoda.model.data.rows import Form, Refused, Row, row_from
 
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 HUB = "hub:"
+_HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:/([^/#]+))?(?:#(.+))?")
 _MOST_FIELD_BYTES = 16 * 1024 * 1024
 """Of a table's field; the standard library's own bound is 128 KiB, less than a long document."""
 
@@ -47,7 +49,8 @@ def read_data(
     limit: int = 0,
     defaults: Mapping[str, Any] | None = None,
 ) -> DataSet:
-    """Read a file, or ``hub:OWNER/NAME[#SPLIT]``. Without a ``form`` the first row that has one gives that of all.
+    """Read a file, or ``hub:OWNER/NAME[/SUBSET][#SPLIT]``. Without a ``form`` the first row that has one
+    gives that of all.
 
     ``defaults`` are values of columns that a record may lack.
     Raises ``NotFound`` for a missing file, ``InvalidRequest`` for a kind that is not read.
@@ -184,12 +187,29 @@ def _from_hub(name: str) -> Iterator[Mapping[str, Any] | Refused]:
         import datasets
     except ImportError as error:
         raise _missing("Data sets of the hub need datasets", error) from error
-    repository, _, split = name.partition("#")
+    if not (named := _HUB_NAME.fullmatch(name)):
+        raise InvalidRequest(f"{HUB}{name} names no data set of the hub; write hub:OWNER/NAME/SUBSET#SPLIT.")
+    repository, subset, split = named.groups()
+    say = "" if subset else f"; a subset is named as {HUB}{repository}/SUBSET"
     try:
-        yield from datasets.load_dataset(repository, split=split or "train", streaming=True)
+        found = datasets.load_dataset(repository, subset, split=split or "train", streaming=True)
+        classes = {
+            column: feature.names
+            for column, feature in (found.features or {}).items()
+            if isinstance(feature, datasets.ClassLabel)
+        }
+        for record in found:
+            yield {**record, **{column: _named(names, record[column]) for column, names in classes.items()}}
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Unavailable(f"The data set {repository} cannot be read ({why}).", retryable=False) from error
+        raise Unavailable(
+            f"The data set {repository} cannot be read ({why.rstrip('.')}){say}.", retryable=False
+        ) from error
+
+
+def _named(names: Sequence[str], place: int | None) -> str | None:
+    """A class by its name; the hub keeps numbers, and -1 where a test set does not tell."""
+    return names[place] if place is not None and place >= 0 else None
 
 
 def _missing(what: str, error: ImportError) -> Unavailable:

@@ -17,6 +17,8 @@ from pagoda.model.data.rows import Row, conversation_fault
 
 Count = Callable[[str], int]
 """How many tokens a text has."""
+Fault = Callable[[Row], str | None]
+"""What a model has against a row, as a sentence's part."""
 
 _BINS = 10
 _SHARES = (5, 25, 50, 75, 95, 99)
@@ -81,12 +83,20 @@ class Report:
 
 
 def check(
-    data: DataSet, *, against: DataSet | None = None, count: Count | None = None, threshold: float = 0.8
+    data: DataSet,
+    *,
+    against: DataSet | None = None,
+    count: Count | None = None,
+    fault: Fault | None = None,
+    threshold: float = 0.8,
 ) -> Report:
-    """Look at every row. ``against`` is a set whose rows must not be in this one, such as a test set."""
+    """Look at every row. ``against`` is a set whose rows must not be in this one, such as a test set; ``count`` and
+    ``fault`` are those of the model that is to be trained."""
+    looked = {row.number: list(look_at(row, fault)) for row in data.rows}
+    sound = [row for row in data.rows if not any(each.reason in REMOVING for each in looked[row.number])]
     findings = [Finding(each.number, each.reason, each.why) for each in data.refused]
-    findings += [each for row in data.rows for each in look_at(row)]
-    findings += [finding_of(match, data.source) for match in _repeated(data, against, threshold)]
+    findings += [each for found in looked.values() for each in found]
+    findings += repeats_in(sound, data.source, against, threshold)
     findings.sort(key=lambda each: each.row)
     labels = Counter(row.label for row in data.rows if row.label is not None)
     return Report(
@@ -104,8 +114,8 @@ def check(
     )
 
 
-def look_at(row: Row) -> Iterator[Finding]:
-    """What is wrong with one row, by itself."""
+def look_at(row: Row, fault: Fault | None = None) -> Iterator[Finding]:
+    """What is wrong with one row, by itself, and with the model that has a ``fault``."""
     if not row.text.strip():
         yield Finding(row.number, "empty", "it has no text")
         return
@@ -115,17 +125,29 @@ def look_at(row: Row) -> Iterator[Finding]:
             yield Finding(row.number, "empty", f"its {name} is empty")
     if row.form == "preference" and row.content["chosen"] == row.content["rejected"]:
         yield Finding(row.number, "template", "chosen and rejected are the same")
-    if row.form == "chat" and (fault := conversation_fault(row.content["messages"])):
-        yield Finding(row.number, "template", fault)
-    if fault := garbage_in(row.text):
-        yield Finding(row.number, "garbage", fault)
+    broken = conversation_fault(row.content["messages"]) if row.form == "chat" else None
+    if broken := broken or (fault(row) if fault is not None else None):
+        yield Finding(row.number, "template", broken)
+    if garbage := garbage_in(row.text):
+        yield Finding(row.number, "garbage", garbage)
     kinds = Counter(kind for kind, _ in personal_in(row.text))
     if kinds:
         told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         yield Finding(row.number, "personal", f"it holds personal data: {told}")
 
 
-def finding_of(match: Match, source: str) -> Finding:
+def repeats_in(rows: Sequence[Row], source: str, against: DataSet | None, threshold: float) -> list[Finding]:
+    """Those of ``rows`` that repeat an earlier one, or one of ``against``.
+
+    Rows that go for a reason of their own must not be among them: what repeats such a one would go with it, and
+    nothing of both would be left.
+    """
+    filled = [row for row in rows if row.text.strip()]
+    matches = find_duplicates(filled, against=against.rows if against else (), threshold=threshold)[1]
+    return [_finding_of(match, source) for match in matches]
+
+
+def _finding_of(match: Match, source: str) -> Finding:
     """A match as a finding, its partner named."""
     other = match.partner
     where = f"row {other.number}" if other.source == source else f"row {other.number} of {other.source}"
@@ -152,8 +174,3 @@ def lengths_of(values: Sequence[int]) -> Lengths | None:
         f"p{share}": float(value) for share, value in zip(_SHARES, np.percentile(numbers, _SHARES), strict=True)
     }
     return Lengths(int(numbers.min()), float(numbers.mean()), int(numbers.max()), shares, tuple(rows))
-
-
-def _repeated(data: DataSet, against: DataSet | None, threshold: float) -> list[Match]:
-    filled = [row for row in data.rows if row.text.strip()]
-    return find_duplicates(filled, against=against.rows if against else (), threshold=threshold)[1]

@@ -3,7 +3,7 @@
 ::
 
     chat            messages: [{role, content}, ...]           (ShareGPT's conversations: [{from, value}] too)
-    completion      prompt, completion                         both text
+    completion      prompt, completion                         both text (Alpaca's instruction, input, output too)
     preference      chosen, rejected, and perhaps prompt       text, or lists of messages
     classification  text, label
     text            text
@@ -84,9 +84,7 @@ def row_from(
 
     With a ``form`` a record of another one is refused.
     """
-    content = _renamed(record, columns or {})
-    if "conversations" in content and "messages" not in content:
-        content["messages"] = _from_sharegpt(content.pop("conversations"))
+    content = _in_our_words(_renamed(record, columns or {}))
     found = _form_of(content)
     if form is not None and not _has(content, form):
         lacking = next(name for name in _COLUMNS[form] if content.get(name) is None)
@@ -98,6 +96,8 @@ def row_from(
     row = Row(number, chosen, content)
     if fault := _type_fault(row):
         return Refused(number, "type", fault, record)
+    if row.label is not None and not row.label.strip():
+        return Refused(number, "empty", "its label is empty", record)
     return row
 
 
@@ -119,7 +119,9 @@ def conversation_fault(messages: Sequence[Mapping[str, Any]], *, answered: bool 
         if role == "tool" and before not in ("assistant", "tool"):
             return f"message {place} is a tool's, but no assistant called one before it"
         content = message.get("content")
-        if not (isinstance(content, str) and content.strip()) and not message.get("tool_calls"):
+        if content is not None and not isinstance(content, str):
+            return f"message {place} ({role}) holds something other than text"
+        if not (content or "").strip() and not message.get("tool_calls"):
             return f"message {place} ({role}) is empty"
         before = role
     if answered and before != "assistant":
@@ -161,12 +163,30 @@ def _type_fault(row: Row) -> str | None:
     return None
 
 
-def _from_sharegpt(turns: Any) -> Any:
-    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        return turns
-    return [
-        {"role": _SHAREGPT.get(str(turn.get("from")), turn.get("from")), "content": turn.get("value")} for turn in turns
-    ]
+def _in_our_words(content: dict[str, Any]) -> dict[str, Any]:
+    """What other tools write in words of their own."""
+    if "conversations" in content and "messages" not in content:
+        content["messages"] = content.pop("conversations")
+    for name in ("messages", "chosen", "rejected"):
+        if isinstance(turns := content.get(name), list) and all(isinstance(turn, Mapping) for turn in turns):
+            content[name] = [_turn(turn) for turn in turns]
+    if {"instruction", "output"} <= content.keys() and not {"prompt", "completion"} & content.keys():
+        asked = [str(content.pop(name, None) or "") for name in ("instruction", "input")]
+        content["prompt"] = "\n\n".join(part for part in asked if part.strip())
+        content["completion"] = content.pop("output")
+    return content
+
+
+def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """A message: ShareGPT's too, and one whose text comes in parts."""
+    found = dict(turn)
+    if "from" in found and "role" not in found:
+        said = found.pop("from")
+        found |= {"role": _SHAREGPT.get(str(said), said), "content": found.pop("value", None)}
+    parts = found.get("content")
+    if isinstance(parts, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts):
+        found["content"] = "\n".join(str(part.get("text") or "") for part in parts)
+    return found
 
 
 def _texts(value: Any) -> list[str]:

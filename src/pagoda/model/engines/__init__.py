@@ -27,8 +27,9 @@ KINDS = {
 }
 
 
+@cache
 def engine_kind(name: str) -> EngineKind:
-    """The engine kind of that name. Raises ``InvalidRequest`` naming those there are."""
+    """The engine kind of that name, which keeps nothing. Raises ``InvalidRequest`` naming those there are."""
     if name not in KINDS:
         raise InvalidRequest(f"There is no engine named {name!r}; there are: {', '.join(KINDS)}.", param="engine")
     module, _, attribute = KINDS[name].partition(":")

@@ -120,6 +120,10 @@ class Room:
     vllm_sleep: bool = False
     """Whether vLLM may be put to sleep when another model needs its GPU memory."""
 
+    def __hash__(self) -> int:
+        """By the fields that differ most: every request looks things up by its room."""
+        return hash((self.threads, self.parallel, self.context))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:

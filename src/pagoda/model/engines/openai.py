@@ -74,7 +74,7 @@ class Reading:
     """What has been read of one answer so far."""
 
     choices: int
-    usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    usage: Usage = Usage(0, 0)
     deltas: int = 0
     finished: set[int] = field(default_factory=set)
     drawn: Drawn | None = None
@@ -225,7 +225,7 @@ class OpenAIEngine:
         if usage:
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
             reading.usage = Usage(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), cached)
-        elif not reading.usage.prompt_tokens:
+        elif not reading.usage.prompt_tokens and reading.deltas != reading.usage.completion_tokens:
             reading.usage = Usage(0, reading.deltas)
 
     # -- the other verbs ----------------------------------------------------------------------------------------------

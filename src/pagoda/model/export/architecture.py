@@ -19,6 +19,7 @@ from pagoda.core.errors import InvalidRequest
 Config: TypeAlias = Mapping[str, Any]
 _PREFIX = re.compile(r"^(?:model|transformer)\.")
 """Of a checkpoint's tensors; what the hub has of GPT-2 goes without."""
+_GELU = "gelu_pytorch_tanh"
 _LAYER = re.compile(r"(?:layers|h)\.(\d+)\.(.+)")
 
 _LLAMA_PARTS = {
@@ -34,6 +35,12 @@ _LLAMA_PARTS = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+_GEMMA_PARTS = _LLAMA_PARTS | {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+"""Of Gemma 2 and 3; the first has the parts of Llama."""
 _GPT2_PARTS = {
     "ln_1": "attn_norm",
     "attn.c_attn": "attn_qkv",
@@ -64,6 +71,10 @@ class Family:
     """Whether llama.cpp wants the halves of each head's queries and keys interleaved."""
     transposed: bool = False
     """Whether its matrices are stored inputs first (GPT-2's ``Conv1D``)."""
+    centred: bool = False
+    """Whether the weights of its norms are stored as what they are above one (Gemma), which GGUF has added."""
+    activations: tuple[str, ...] = ("silu",)
+    """What llama.cpp computes for it, in the words of transformers."""
 
     def tensors(self, state: Mapping[str, NDArray[Any]], config: Config) -> Iterator[tuple[str, NDArray[Any]]]:
         """GGUF names and values of a checkpoint's tensors. Raises ``InvalidRequest`` naming one it has no place for."""
@@ -111,6 +122,8 @@ class Family:
             heads = int(config["num_attention_heads"])
             kept = heads if ".q_proj." in name else int(config.get("num_key_value_heads") or heads)
             return _interleaved(values, kept, back=back)
+        if self.centred and name.endswith("norm.weight"):
+            return np.asarray(values, np.float32) + (-1 if back else 1)
         return values
 
 
@@ -138,6 +151,63 @@ def _llama_shape(writer: gguf.GGUFWriter, config: Config) -> None:
     _rope(writer, config)
 
 
+def _gemma_shape(writer: gguf.GGUFWriter, config: Config) -> None:
+    if config.get("attention_bias"):
+        raise _lacks("gemma", "attention_bias")
+    _llama_shape(writer, config)
+
+
+def _gemma2_shape(writer: gguf.GGUFWriter, config: Config) -> None:
+    _check_window("gemma2", config, pattern=2, scaled_by_width=46)
+    for key, write in (
+        ("attn_logit_softcapping", writer.add_attn_logit_softcapping),
+        ("final_logit_softcapping", writer.add_final_logit_softcapping),
+    ):
+        if not config.get(key):
+            raise _lacks("gemma2", f"{key} of {config.get(key)}")
+        write(float(config[key]))
+    writer.add_sliding_window(int(config["sliding_window"]))
+    _gemma_shape(writer, config)
+
+
+def _gemma3_shape(writer: gguf.GGUFWriter, config: Config) -> None:
+    _check_window("gemma3", config, pattern=6, scaled_by_width=62)
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if config.get(key):
+            raise _lacks("gemma3", key)
+    writer.add_sliding_window(int(config["sliding_window"]))
+    windows = (config.get("rope_parameters") or {}).get("sliding_attention", {})
+    if str(windows.get("rope_type") or "default") != "default":
+        raise _lacks("gemma3", f"rotary positions of the kind {windows['rope_type']} inside the window")
+    near = windows.get("rope_theta") or config.get("rope_local_base_freq") or 10000.0
+    writer.add_rope_freq_base_swa(float(near))
+    _gemma_shape(writer, config)
+
+
+def _check_window(name: str, config: Config, *, pattern: int, scaled_by_width: int) -> None:
+    """Refuse what llama.cpp has as a constant of the architecture: which layers see a window only (all but the last of
+    each ``pattern``), and by what attention is scaled: a head's width, or, with ``scaled_by_width`` layers, the model's
+    over its heads."""
+    layers, heads = layers_of(config), int(config["num_attention_heads"])
+    kinds = ["full_attention" if layer % pattern == pattern - 1 else "sliding_attention" for layer in range(layers)]
+    stated = config.get("layer_types") or kinds
+    if list(stated) != kinds or config.get("sliding_window_pattern") not in (None, pattern):
+        raise _lacks(name, "order of windows but its own")
+    if not config.get("sliding_window"):
+        raise _lacks(name, "layers without sliding windows alone")
+    if config.get("use_bidirectional_attention"):
+        raise _lacks(name, "use_bidirectional_attention")
+    width = config["hidden_size"] // heads if layers == scaled_by_width else int(config["head_dim"])
+    if float(config.get("query_pre_attn_scalar") or width) != width:
+        raise _lacks(name, f"query_pre_attn_scalar of {config['query_pre_attn_scalar']}, only {width}")
+
+
+def _lacks(name: str, what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"llama.cpp's {name} has no {what}; `pagoda export --to safetensors` writes what the transformers engine runs."
+    )
+
+
 def _rope(writer: gguf.GGUFWriter, config: Config) -> None:
     rope, kind = _scaling(config)
     writer.add_rope_freq_base(float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0))
@@ -153,7 +223,8 @@ def _rope(writer: gguf.GGUFWriter, config: Config) -> None:
 
 def _scaling(config: Config) -> tuple[Config, str]:
     """How rotary positions are stretched, and the kind of it; older checkpoints say it in ``rope_scaling``."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope: Config = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = rope.get("full_attention", rope)  # Gemma 3 has others inside its window
     return rope, str(rope.get("rope_type") or rope.get("type") or "default")
 
 
@@ -174,11 +245,9 @@ def _slowed(config: Config) -> NDArray[Any] | None:
 
 
 def _gpt2_shape(writer: gguf.GGUFWriter, config: Config) -> None:
-    if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise InvalidRequest(f"llama.cpp's gpt2 has no activation {config['activation_function']!r}, only gelu_new.")
     for key in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"):
         if config.get(key):
-            raise InvalidRequest(f"llama.cpp's gpt2 has no {key}; `pagoda export --to safetensors` works.")
+            raise _lacks("gpt2", key)
     writer.add_context_length(config["n_positions"])
     writer.add_embedding_length(config["n_embd"])
     writer.add_block_count(config["n_layer"])
@@ -192,7 +261,10 @@ FAMILIES = {
     "mistral": Family(name="llama", parts=_LLAMA_PARTS, shape=_llama_shape, rotates=True),
     "qwen2": Family(name="qwen2", parts=_LLAMA_PARTS, shape=_llama_shape),
     "qwen3": Family(name="qwen3", parts=_LLAMA_PARTS, shape=_llama_shape),
-    "gpt2": Family(name="gpt2", parts=_GPT2_PARTS, shape=_gpt2_shape, transposed=True),
+    "gpt2": Family(name="gpt2", parts=_GPT2_PARTS, shape=_gpt2_shape, transposed=True, activations=("gelu_new", _GELU)),
+    "gemma": Family(name="gemma", parts=_LLAMA_PARTS, shape=_gemma_shape, centred=True, activations=(_GELU,)),
+    "gemma2": Family(name="gemma2", parts=_GEMMA_PARTS, shape=_gemma2_shape, centred=True, activations=(_GELU,)),
+    "gemma3_text": Family(name="gemma3", parts=_GEMMA_PARTS, shape=_gemma3_shape, centred=True, activations=(_GELU,)),
 }
 """By ``model_type`` of the checkpoint's config."""
 
@@ -212,9 +284,12 @@ def family_of(config: Config) -> Family:
         raise InvalidRequest(
             "GGUF's llama has no sliding window, and this mistral model has; `--to safetensors` works."
         )
-    if kind != "gpt2" and config.get("hidden_act", "silu") != "silu":
-        raise InvalidRequest(f"llama.cpp's {kind} computes with silu, and this model with {config['hidden_act']}.")
-    return FAMILIES[kind]
+    family = FAMILIES[kind]
+    stated = (config.get(key) for key in ("hidden_activation", "hidden_act", "activation_function"))
+    used = next(filter(None, stated), family.activations[0])
+    if used not in family.activations:
+        raise InvalidRequest(f"llama.cpp's {kind} computes with {family.activations[0]}, and this model with {used}.")
+    return family
 
 
 def layers_of(config: Config) -> int:

@@ -15,6 +15,8 @@ from pagoda.model.catalog.recipes.safetensors import Tensors, broken, numbers_by
 
 FLOATS: Mapping[str, str] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Forms that a checkpoint of safetensors has, in torch's words."""
+FOUR_BITS = "four_bits.json"
+"""Lies beside an adapter that QLoRA trained: in which ``dtype`` its base was, before it was held in four bits."""
 
 
 def read_table(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pagoda.model.catalog.entry import ADAPTER_FILES
 from pagoda.model.catalog.recipes.safetensors import read_tensors
 from pagoda.model.catalog.recipes.writing import disk_fault
 from pagoda.model.export.adapter_file import PAIR
-from pagoda.model.export.folder import read_table
+from pagoda.model.export.folder import FOUR_BITS, read_table
 from pagoda.model.training.launching import let_threads_sleep
 
 _ENDS = ("lm_head", "embed_tokens", "wte")
@@ -40,8 +40,11 @@ class Trained:
 def load_trained(base: Path, adapter: Path | None) -> Trained:
     """Load a checkpoint in single precision, with its adapter unmerged. The adapter's tokenizer wins over the base's.
 
-    Raises ``Unavailable`` where torch or PEFT is missing, ``InvalidRequest`` where the adapter does not fit the base,
-    ``StoreError`` for broken files.
+    An adapter of QLoRA was trained on what four bits leave of its base, and gets that base: on the original one it
+    would answer otherwise than it did for its trainer.
+
+    Raises ``Unavailable`` where torch, PEFT or bitsandbytes is missing, ``InvalidRequest`` where the adapter does not
+    fit the base, ``StoreError`` for broken files.
     """
     let_threads_sleep()
     try:
@@ -50,12 +53,20 @@ def load_trained(base: Path, adapter: Path | None) -> Trained:
         from pagoda.model.engines.transformers_child.checkpoint import load_checkpoint  # noqa: PLC0415  (torch)
     except ImportError as error:
         raise _not_installed(error) from error
+    dtype, loading = torch.float32, {}
+    if adapter is not None and (adapter / FOUR_BITS).is_file():
+        from pagoda.model.training.adapting import four_bits  # noqa: PLC0415  (torch)
+
+        dtype = getattr(torch, str(read_table(adapter / FOUR_BITS)["dtype"]))
+        loading = {"quantization_config": four_bits(dtype), "device_map": {"": "cpu"}}
     try:
-        found = load_checkpoint(base, embeds=False, device="cpu", dtype=torch.float32, trust=False)
+        found = load_checkpoint(base, embeds=False, device="cpu", dtype=dtype, trust=False, **loading)
     except (StoreError, Unavailable) as error:
         told = f"The checkpoint in {base} cannot be loaded: {_reason(error)}."
         raise type(error)(told, code=error.code, retryable=False) from error
     model, tokenizer = found.model, found.tokenizer
+    if loading:
+        model = model.dequantize().float()
     if adapter is not None:
         tokenizer = _own_tokenizer(adapter) or tokenizer
         model = _with_adapter(model, adapter)
@@ -108,6 +119,12 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
         raise _not_installed(error) from error
     if not (adapter / ADAPTER_FILES[1]).is_file():
         raise InvalidRequest(f"{adapter} is no adapter: it has no {ADAPTER_FILES[1]} (a pickle is never loaded).")
+    kind = read_table(adapter / ADAPTER_FILES[0]).get("task_type")
+    if kind not in (None, "CAUSAL_LM"):
+        raise InvalidRequest(
+            f"The adapter in {adapter} was trained for {kind}: it tells labels and writes no text, so it cannot be "
+            "exported."
+        )
     _check_fit(model, adapter)
     try:
         with _handled_ties():

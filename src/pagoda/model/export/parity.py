@@ -77,7 +77,7 @@ _OTHERWISE = 1.0
 """For forms that lose more by design: the gate then guards template, tokens and stops, and against nonsense."""
 
 
-TENSOR_TOLERANCES: Mapping[str, float] = {"F32": 1e-6, "F16": 2e-3, "BF16": 5e-3, "Q8_0": 0.02}
+TENSOR_TOLERANCES: Mapping[str, float] = {"F32": 1e-6, "F16": 2e-3, "BF16": 5e-3, "Q8_0": 0.02, "Q2_K": 0.4}
 """Largest root mean square error of a tensor, relative to its values' root mean square, by form."""
 _TENSOR_OTHERWISE = 0.25
 

@@ -46,9 +46,10 @@ def choose_hardware(recipe: Recipe) -> Hardware:
 
 def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[str]) -> Checkpoint:
     """The checkpoint with its tokenizer, padded on the right by a token that it has."""
-    loading: dict[str, Any] = {"attn_implementation": recipe.attention}
+    loading: dict[str, Any] = {} if recipe.attention == "auto" else {"attn_implementation": recipe.attention}
     if recipe.method == "qlora":
-        loading |= {"quantization_config": four_bits(hardware), "device_map": {"": torch.cuda.current_device()}}
+        place = torch.cuda.current_device() if hardware.device == "cuda" else hardware.device
+        loading |= {"quantization_config": four_bits(hardware.precision), "device_map": {"": place}}
     dtype = torch.float32 if recipe.method == "full" else hardware.precision
     if not path.is_dir():
         raise NotFound(f"There is no folder {path}.", param="model")
@@ -58,6 +59,8 @@ def load_base(path: Path, recipe: Recipe, hardware: Hardware, labels: Sequence[s
         )
     except (StoreError, Unavailable) as error:  # whose message is a part of a sentence
         raise StoreError(f"The model in {path} cannot be trained: {error.message}.", code=error.code) from error
+    if recipe.method == "qlora":
+        _keep_slopes(found.model)
     tokenizer, config = found.tokenizer, found.model.config
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
@@ -88,6 +91,8 @@ def adapt(model: Any, recipe: Recipe, precision: torch.dtype) -> Any:
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,
+        use_rslora=recipe.lora.rslora,
+        use_dora=recipe.lora.dora,
         target_modules=_targets(model, recipe),
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
@@ -134,15 +139,18 @@ def _targets(model: Any, recipe: Recipe) -> str | list[str]:
     return list(wanted)
 
 
-def four_bits(hardware: Hardware) -> Any:
-    """How QLoRA's base is loaded. Raises ``Unavailable`` without a GPU or bitsandbytes."""
-    if hardware.device != "cuda":
-        raise Unavailable("QLoRA needs a CUDA device; use method=lora here.", code="no_gpu", retryable=False)
+def four_bits(precision: torch.dtype) -> Any:
+    """How QLoRA's base is loaded (Dettmers et al., 2023), to be computed with in ``precision``.
+
+    Raises ``Unavailable`` without bitsandbytes.
+    """
     try:
-        import bitsandbytes  # noqa: F401, PLC0415  (an extra of GPU machines)
+        import bitsandbytes  # noqa: F401, PLC0415  (an extra)
     except ImportError as error:
         raise Unavailable(
-            "QLoRA needs bitsandbytes: python -m pip install bitsandbytes.", code="not_installed", retryable=False
+            "QLoRA needs bitsandbytes: python -m pip install 'pagoda-llm[quantize]'.",
+            code="not_installed",
+            retryable=False,
         ) from error
     from transformers import BitsAndBytesConfig  # noqa: PLC0415
 
@@ -150,5 +158,13 @@ def four_bits(hardware: Hardware) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=hardware.precision,
+        bnb_4bit_compute_dtype=precision,
     )
+
+
+def _keep_slopes(model: Any) -> None:
+    """On a CPU with AVX512-BF16 bitsandbytes packs the weights at the first evaluation for a kernel without a way back:
+    the training after it learns from wrong gradients. It is not to pack them."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

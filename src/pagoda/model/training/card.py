@@ -34,7 +34,8 @@ def model_card(base: str, recipe: Mapping[str, Json], outcome: Mapping[str, Any]
         f"{learnt['rows']} rows of `{recipe['data']['train']}`, refused: {refused}. "
         f"{learnt['supervised']} of {learnt['tokens']} tokens carried loss; "
         f"{learnt['truncated']} rows were cut at {recipe['max_length']} tokens; "
-        f"{learnt['unended']} do not teach their end.",
+        f"{learnt['unended']} do not teach their end. "
+        f"Of {learnt['validation']} validation rows {learnt['trained']} are trained on too.",
         "",
         "## Results",
         "",

@@ -14,6 +14,7 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.model.data.rows import Refused, Row, conversation_fault
 from pagoda.model.training.recipe import Recipe
 
+NO_TEMPLATE = "the model has no chat template; give rows of prompt and completion"
 IGNORED = -100
 """The label of a token without loss, as PyTorch's cross entropy has it."""
 
@@ -79,32 +80,34 @@ class Encoder:
         return _refuse(row, "form", f"rows of the form {row.form} are not for {self._recipe.task}")
 
     def _completed(self, row: Row) -> Example | Refused:
-        """Prompt and completion are encoded apart, as they are when the model is asked."""
+        """The prompt is encoded as it is when the model is asked, and the completion as what goes on from there."""
         if not str(row.content["completion"]).strip():
             return _refuse(row, "no_label", "its completion is empty, so there is nothing to learn")
         before = self._tokens(row.content["prompt"], special=True)
-        after = self._tokens(row.content["completion"], special=False)
+        after = self._continued(before, row.content["prompt"], row.content["completion"])
         ids = before + after
         hidden = 0 if self._recipe.loss_on == "all" else len(before)
         return self._cut(row, ids, [IGNORED] * hidden + ids[hidden:], ended=True)
 
     def _spoken(self, row: Row, messages: Sequence[Mapping[str, Any]]) -> Example | Refused:
         if self._tokenizer.chat_template is None:
-            return _refuse(row, "template", "the model has no chat template; give rows of prompt and completion")
+            return _refuse(row, "template", NO_TEMPLATE)
         if fault := conversation_fault(messages):
             return _refuse(row, "roles", fault)
         try:
             whole, spans = self._rendered(row, messages)
         except Exception as error:  # noqa: BLE001 - a template is a program of others and raises what it likes
-            return _refuse(row, "template", f"the chat template refuses it ({' '.join(str(error).split())[:200]})")
+            return _refuse(row, "template", _refusal(error))
         if spans is None:
-            why = "the chat template rewrites earlier turns, so what is learnt of them cannot be told; split it by turn"
+            why = (
+                "the chat template rewrites earlier turns, so what is learnt of them cannot be told; set loss_on: last"
+            )
             return _refuse(row, "template", why)
         # The template says all special tokens itself: the tokenizer must not add a second beginning.
         coded = self._tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
         ids, places = coded["input_ids"], coded["offset_mapping"]
         if self._recipe.loss_on == "all":
-            return self._cut(row, list(ids), list(ids), ended=False)
+            spans = [(0, len(whole.rstrip()))]  # as of an answer: what the template puts after its end is not learnt
         labels = [
             token if any(begin <= start and stop <= end and stop > start for begin, end in spans) else IGNORED
             for token, (start, stop) in zip(ids, places, strict=True)
@@ -113,25 +116,18 @@ class Encoder:
 
     def _rendered(self, row: Row, messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[int, int]] | None]:
         """The whole conversation as text, and where in it the assistant speaks: to the end of its turn, included."""
-        whole = self._render(row, messages)
+        whole = _render(self._tokenizer, row, messages)
         spans = []
         first = len(messages) - 1 if self._recipe.loss_on == "last" else 0
         for place, message in enumerate(messages):
             if message["role"] != "assistant" or place < first:
                 continue
-            before = self._render(row, messages[:place], asks=True)
-            through = self._render(row, messages[: place + 1])
+            before = _render(self._tokenizer, row, messages[:place], asks=True)
+            through = _render(self._tokenizer, row, messages[: place + 1])
             if not whole.startswith(through) or not through.startswith(before):
                 return whole, None
             spans.append((len(before), len(through.rstrip())))  # a line end after the stop token is not the model's
         return whole, spans
-
-    def _render(self, row: Row, messages: Sequence[Mapping[str, Any]], *, asks: bool = False) -> str:
-        told = {"tools": row.content["tools"]} if row.content.get("tools") else {}
-        said: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=asks, **told
-        )
-        return said
 
     def _classified(self, row: Row) -> Example | Refused:
         if row.form != "classification":
@@ -177,11 +173,34 @@ class Encoder:
         }
         return {end for end in (self._end,) if end is not None} | special | added
 
+    def _continued(self, before: Sequence[int], prompt: str, completion: str) -> list[int]:
+        """The completion's tokens after those of the prompt: SentencePiece would put a space before a text by itself.
+
+        Where a token reaches from one into the other, it is encoded by itself after all.
+        """
+        whole = self._tokens(prompt + completion, special=True)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        return self._tokens(completion, special=False)
+
     def _tokens(self, text: str, *, special: bool) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
         if special and len(ids) > 1 and ids[-1] == self._end and self._recipe.task == "generation":
             ids = ids[:-1]  # some tokenizers end every text; the end belongs after the completion alone
         return ids
+
+
+def template_fault(tokenizer: Any, row: Row) -> str | None:
+    """Why a model's chat template does not take a conversation, as a sentence's part, or ``None``."""
+    if row.form != "chat":
+        return None
+    if tokenizer.chat_template is None:
+        return NO_TEMPLATE
+    try:
+        _render(tokenizer, row, row.content["messages"])
+    except Exception as error:  # noqa: BLE001 - as above
+        return _refusal(error)
+    return None
 
 
 def class_labels(rows: Sequence[Row], recipe: Recipe) -> tuple[str, ...]:
@@ -191,6 +210,10 @@ def class_labels(rows: Sequence[Row], recipe: Recipe) -> tuple[str, ...]:
     found = tuple(recipe.labels) or tuple(
         sorted({str(row.content["label"]) for row in rows if row.form == "classification"})
     )
+    if not found:
+        raise InvalidRequest(
+            f"A classification needs rows of text and label, and those of {recipe.data.train} are {rows[0].form}."
+        )
     if len(found) < 2 or len(set(found)) < len(found):
         raise InvalidRequest(f"A classification needs two labels or more, each once; there are: {', '.join(found)}.")
     return found
@@ -205,3 +228,13 @@ def _as_messages(row: Row) -> list[dict[str, Any]]:
 
 def _refuse(row: Row, reason: str, why: str) -> Refused:
     return Refused(row.number, reason, why, dict(row.content), row.source)
+
+
+def _render(tokenizer: Any, row: Row, messages: Sequence[Mapping[str, Any]], *, asks: bool = False) -> str:
+    told = {"tools": row.content["tools"]} if row.content.get("tools") else {}
+    said: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks, **told)
+    return said
+
+
+def _refusal(error: Exception) -> str:
+    return f"the chat template refuses it ({' '.join(str(error).split())[:200]})"

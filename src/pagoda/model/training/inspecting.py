@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from pagoda.core.errors import InvalidRequest, StoreError
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.opening import open_shelf
+from pagoda.model.data.report import Count, Fault
+from pagoda.model.training.encoding import template_fault
 from pagoda.model.training.preparing import Prepared, prepare, read_split
 from pagoda.model.training.recipe import Recipe
 
@@ -22,10 +24,10 @@ def inspect(recipe: Recipe, settings: Settings) -> Prepared:
     return prepare(split, _tokenizer(find_checkpoint(open_shelf(settings), recipe.model)), recipe)
 
 
-def token_counter(model: str, settings: Settings) -> Callable[[str], int]:
-    """Counts tokens as a model does."""
+def reading_as(model: str, settings: Settings) -> tuple[Count, Fault]:
+    """Counts tokens as a model does, and tells what its chat template does not take."""
     tokenizer = _tokenizer(find_checkpoint(open_shelf(settings), model))
-    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]), partial(template_fault, tokenizer)
 
 
 def check_vocabularies(student: Path, teacher: Path) -> None:

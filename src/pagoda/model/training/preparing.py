@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,12 @@ def read_split(recipe: Recipe, seed: int) -> Split:
         random.Random(seed).shuffle(rows)
         count = max(1, round(len(rows) * data.validation_share))
         apart, rows = sorted(rows[:count], key=_number), sorted(rows[count:], key=_number)
+        if not rows:
+            raise InvalidRequest(
+                f"data.validation_share is {data.validation_share:g}, which leaves none of the {count} rows of "
+                f"{data.train} to train on.",
+                param="data.validation_share",
+            )
     return Split(tuple(rows), tuple(apart), tuple(refused), class_labels([*rows, *apart], recipe))
 
 
@@ -67,15 +75,20 @@ def prepare(split: Split, tokenizer: Any, recipe: Recipe) -> Prepared:
     encoder = Encoder(tokenizer, recipe, split.labels)
     train, validation = encoder.encode(split.train), encoder.encode(split.validation)
     refused = (*split.refused, *train.refused, *validation.refused)
-    if not train.examples:
-        why = f"; the first, row {refused[0].number}, because {refused[0].why}" if refused else ""
-        raise InvalidRequest(f"No row of {recipe.data.train} can be learnt from{why}.", param="data.train")
+    for encoded, rows, use in ((train, split.train, "learnt from"), (validation, split.validation, "validated on")):
+        if rows and not encoded.examples:
+            first = encoded.refused[0]
+            raise InvalidRequest(
+                f"No row of {rows[0].source} can be {use}; the first, row {first.number}, because {first.why}.",
+                param="data",
+            )
     packs = recipe.packing and recipe.task == "generation"
     sequences = pack(train.examples, recipe.max_length) if packs else [Packed((each,)) for each in train.examples]
     report = supervision_of(
         train.examples,
         refused,
         [each.length for each in sequences],
+        validation.examples,
         batch=recipe.batch_size,
         most=recipe.max_length,
         sort=recipe.group_by_length,
@@ -83,6 +96,14 @@ def prepare(split: Split, tokenizer: Any, recipe: Recipe) -> Prepared:
     shown = tuple((each.number, pieces(each, tokenizer)) for each in _spread(train.examples))
     whole = tuple(Packed((each,)) for each in validation.examples)
     return Prepared(tuple(sequences), whole, refused, report, shown)
+
+
+def fingerprint(prepared: Prepared) -> str:
+    """What tells these sequences, in their tokens and labels, from others."""
+    digest = hashlib.sha256()
+    for part in (part for sequence in (*prepared.train, *prepared.validation) for part in sequence.parts):
+        digest.update(array("q", [part.number, len(part.ids), *part.ids, *part.labels]).tobytes())
+    return digest.hexdigest()
 
 
 def write_report(prepared: Prepared, folder: Path) -> None:

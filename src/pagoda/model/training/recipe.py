@@ -25,7 +25,7 @@ class Data(_Part):
     """The rows."""
 
     train: str
-    """A file, or ``hub:OWNER/NAME#SPLIT``."""
+    """A file, or ``hub:OWNER/NAME/SUBSET#SPLIT``."""
     validation: str | None = None
     validation_share: float = Field(0.0, ge=0, lt=1)
     """Without a file: this share of the rows, drawn by the seed."""
@@ -45,6 +45,10 @@ class Lora(_Part):
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: Literal["all-linear", "attention"] | list[str] = "all-linear"
     """All linear layers but the output; the attention's, by the model's family; or names of modules."""
+    rslora: bool = False
+    """Scaled by the root of the rank, not by the rank (Kalajdzievski, 2023): high ranks learn more."""
+    dora: bool = False
+    """Magnitude and direction learnt apart (Liu et al., 2024): slower, and llama.cpp has it only merged."""
 
 
 class Space(_Part):
@@ -62,7 +66,8 @@ class Search(_Part):
     space: dict[str, Space] = {}
     trials: int = Field(16, ge=1)
     objective: str = "eval_loss"
-    direction: Literal["minimize", "maximize"] = "minimize"
+    direction: Literal["auto", "minimize", "maximize"] = "auto"
+    """``auto``: as the objective is better."""
     prune: bool = True
     parallel: int = Field(1, ge=1)
 
@@ -108,7 +113,8 @@ class Recipe(_Part):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``float16`` and ``bfloat16`` are mixed: weights stay in single precision where they are trained in full."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """``auto``: sdpa where the model has it; Gemma 2, which caps its scores, has not."""
     threads: int = Field(0, ge=0)
     """Of a CPU; 0: all cores. Fewer where others compute on the machine: threads that wait for one another crawl."""
     checkpointing: bool = False
@@ -126,6 +132,12 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
     "classification": ("eval_loss", "eval_accuracy", "eval_f1"),
 }
 """What is measured on validation rows, by the task: the words of ``best_by`` and of a search's ``objective``."""
+
+
+def grows_better(figure: str) -> bool:
+    """Whether more of a figure is better."""
+    return not figure.endswith(("loss", "perplexity"))
+
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -172,6 +184,16 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
         raise InvalidRequest(
             f"The recipe is wrong: best_by is {recipe.best_by}, which is not measured; of {recipe.task} there are "
             f"{', '.join(known)}.",
+            param="config",
+        )
+    if recipe.compile and recipe.lora.dora and recipe.method != "full":
+        raise InvalidRequest(
+            "The recipe is wrong: layers with lora.dora cannot be compiled; set compile: false.", param="config"
+        )
+    if recipe.patience and not (recipe.data.validation or recipe.data.validation_share):
+        raise InvalidRequest(
+            "The recipe is wrong: patience counts evaluations, and there is nothing to evaluate on; give "
+            "data.validation or data.validation_share.",
             param="config",
         )
     return recipe

@@ -6,12 +6,21 @@ objective at an evaluation is worse than the median of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pagoda.core.errors import InvalidRequest
-from pagoda.model.training.recipe import FIGURES, Recipe, Search, Space, changed, recipe_from, recipe_keys
+from pagoda.model.training.recipe import (
+    FIGURES,
+    Recipe,
+    Search,
+    Space,
+    changed,
+    grows_better,
+    recipe_from,
+    recipe_keys,
+)
 
 STARTUP_TRIALS = 4
 _JOURNAL = "study.journal"
@@ -26,15 +35,7 @@ def check_space(recipe: Recipe) -> None:
         )
     known = set(recipe_keys(Recipe))
     for key, space in search.space.items():
-        if key not in known or key.startswith(("search", "data", "model")):
-            raise InvalidRequest(f"search.space: {key} is no key that can be searched.", param="search")
-        ranged = space.low is not None and space.high is not None
-        if ranged == bool(space.choices):
-            raise InvalidRequest(f"search.space.{key}: give low and high, or choices.", param="search")
-        if space.low is not None and space.high is not None and not space.low < space.high:
-            raise InvalidRequest(f"search.space.{key}: low must be below high.", param="search")
-        if space.log and not (space.low or 0) > 0:
-            raise InvalidRequest(f"search.space.{key}: on a logarithmic scale low must be above 0.", param="search")
+        _check_key(key, space, recipe, known)
     if not (recipe.data.validation or recipe.data.validation_share):
         raise InvalidRequest("A search needs data.validation or data.validation_share to judge by.", param="data")
     if search.objective not in FIGURES[recipe.task]:
@@ -43,9 +44,28 @@ def check_space(recipe: Recipe) -> None:
             f"{', '.join(FIGURES[recipe.task])}.",
             param="search",
         )
+    if search.direction not in ("auto", right := _direction(search)):
+        raise InvalidRequest(
+            f"search.direction is {search.direction}, which would keep the worst: {search.objective} is to {right}.",
+            param="search",
+        )
     for key, space in search.space.items():
         for value in space.choices or (space.low, space.high):
             recipe_with(recipe, {key: value})  # so that one out of a key's bounds is said before anything is trained
+
+
+def _check_key(key: str, space: Space, recipe: Recipe, known: Collection[str]) -> None:
+    if key not in known or key.startswith(("search", "data", "model")):
+        raise InvalidRequest(f"search.space: {key} is no key that can be searched.", param="search")
+    if why := _without_effect(key, recipe):
+        raise InvalidRequest(f"search.space: {key} would change nothing, since {why}.", param="search")
+    ranged = space.low is not None and space.high is not None
+    if ranged == bool(space.choices):
+        raise InvalidRequest(f"search.space.{key}: give low and high, or choices.", param="search")
+    if space.low is not None and space.high is not None and not space.low < space.high:
+        raise InvalidRequest(f"search.space.{key}: low must be below high.", param="search")
+    if space.log and not (space.low or 0) > 0:
+        raise InvalidRequest(f"search.space.{key}: on a logarithmic scale low must be above 0.", param="search")
 
 
 def suggest(trial: Any, space: Mapping[str, Space]) -> dict[str, Any]:
@@ -82,7 +102,7 @@ def open_study(folder: Path, search: Search, seed: int) -> Any:
         study_name="search",
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / _JOURNAL))),
         load_if_exists=True,
-        direction=search.direction,
+        direction=_direction(search),
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=pruner,
     )
@@ -124,6 +144,19 @@ def plot_search(study: Any, objective: str, folder: Path) -> None:
         axes.barh(names, [found[name] for name in names])
         axes.set_xlabel("importance")
         figure.savefig(folder / "importance.png", dpi=120)
+
+
+def _without_effect(key: str, recipe: Recipe) -> str | None:
+    """Why trials that differ in a key would be the same training."""
+    if key == "epochs" and recipe.steps and "steps" not in recipe.search.space:
+        return f"steps is {recipe.steps}, which ends a training"
+    if key.startswith("lora.") and recipe.method == "full" and "method" not in recipe.search.space:
+        return "method is full"
+    return None
+
+
+def _direction(search: Search) -> str:
+    return "maximize" if grows_better(search.objective) else "minimize"
 
 
 def _whole(key: str) -> bool:

@@ -42,6 +42,10 @@ class Supervision:
     """Share of a batch that is padding, with sequences batched by length if the recipe says so, else as they come."""
     padding_to_longest: float
     """The same if every row were padded to ``max_length``, one a sequence."""
+    validation: int
+    """Rows that are measured on."""
+    trained: int
+    """Those among them whose tokens a training row has too: what is measured on them says too much."""
 
     def to_json(self) -> dict[str, Json]:
         """For machines."""
@@ -52,14 +56,19 @@ def supervision_of(
     examples: Sequence[Example],
     refused: Sequence[Refused],
     lengths: Sequence[int],
+    validation: Sequence[Example],
     *,
     batch: int,
     most: int,
     sort: bool,
 ) -> Supervision:
-    """The report on rows that become sequences of these ``lengths`` (tokens). ``most`` is the recipe's max_length."""
+    """The report on rows that become sequences of these ``lengths`` (tokens), beside those for ``validation``.
+
+    ``most`` is the recipe's max_length.
+    """
     learnt = [example.supervised or 1 for example in examples]  # a class is one label
     tokens = sum(len(example.ids) for example in examples)
+    known = {example.ids for example in examples} if validation else set()
     return Supervision(
         rows=len(examples),
         refused=dict(Counter(each.reason for each in refused).most_common()),
@@ -73,6 +82,8 @@ def supervision_of(
         sequences=len(lengths),
         padding=_padding(sorted(lengths) if sort else lengths, batch),
         padding_to_longest=1 - tokens / (len(examples) * most) if examples else 0.0,
+        validation=len(validation),
+        trained=sum(example.ids in known for example in validation),
     )
 
 

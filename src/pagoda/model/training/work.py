@@ -13,21 +13,23 @@ import torch
 import transformers
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
-from pagoda.core.errors import InvalidRequest, ModelError, Unavailable
+from pagoda.core.errors import Conflict, InvalidRequest, ModelError, Unavailable
+from pagoda.core.runs.files import write_json
 from pagoda.core.runs.versions import versions
 from pagoda.core.types import Json
 from pagoda.model.catalog.checkpoints import find_checkpoint
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.model.engines.transformers_child.checkpoint import Checkpoint
+from pagoda.model.export.folder import FOUR_BITS
 from pagoda.model.training.adapting import Hardware, adapt, choose_hardware, load_base
 from pagoda.model.training.card import model_card
 from pagoda.model.training.checkpoints import Checkpoints, placing, step_of
 from pagoda.model.training.compiling import compile_layers
 from pagoda.model.training.desk import ALONE, Desk, Group
-from pagoda.model.training.packing import Collator, Order, Rows
+from pagoda.model.training.packing import Collator, Order, Rows, check_packing
 from pagoda.model.training.plots import plot_training
-from pagoda.model.training.preparing import Prepared, prepare, read_split, write_report
-from pagoda.model.training.recipe import Recipe
+from pagoda.model.training.preparing import Prepared, fingerprint, prepare, read_split, write_report
+from pagoda.model.training.recipe import Recipe, grows_better
 from pagoda.model.training.trainer import Reporter, SupervisedTrainer
 
 ADAPTER, MODEL = "adapter", "model"
@@ -100,7 +102,7 @@ def train(
 def trainer_options(
     recipe: Recipe, desk: Desk, base: Checkpoint, prepared: Prepared, *, classes: int, hardware: Hardware, group: Group
 ) -> dict[str, Any]:
-    """What a ``SupervisedTrainer`` is made of."""
+    """What a ``SupervisedTrainer`` is made of. Raises ``InvalidRequest`` for what model or processes cannot do."""
     a_step = recipe.batch_size * recipe.accumulation * group.count
     steps = max(1, math.ceil(len(prepared.train) / a_step))
     arguments = TrainingArguments(
@@ -109,7 +111,8 @@ def trainer_options(
     if arguments.parallel_mode == transformers.training_args.ParallelMode.NOT_DISTRIBUTED:
         arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one device; several are torchrun's
     pad = base.tokenizer.pad_token_id
-    packs = recipe.packing and not classes
+    if packs := recipe.packing and not classes:
+        check_packing(base.model)
     callbacks: list[Any] = [Reporter(desk)]
     if recipe.patience and prepared.validation:
         callbacks.append(EarlyStoppingCallback(recipe.patience))
@@ -171,7 +174,7 @@ def _arguments(
         "save_total_limit": None,  # Checkpoints removes the old ones, and only after a new one is whole
         "load_best_model_at_end": validated,
         "metric_for_best_model": recipe.best_by,
-        "greater_is_better": not recipe.best_by.endswith(("loss", "perplexity")),
+        "greater_is_better": grows_better(recipe.best_by),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "seed": desk.seed,
@@ -193,14 +196,23 @@ def _arguments(
 
 
 def _before(trainer: SupervisedTrainer, desk: Desk, prepared: Prepared) -> dict[str, float]:
-    """How good the base is; measured once, however often the run is resumed."""
-    known = desk.load_state()
+    """How good the base is; measured once, however often the run is resumed.
+
+    Raises ``Conflict`` where it is resumed with other rows: the curve would be another's.
+    """
+    known, rows = desk.load_state(), fingerprint(prepared)
     if known is not None:
+        if known.get("rows", rows) != rows:
+            raise Conflict(
+                "The rows, or the tokens that they become, are not those that this training began with; it does not go "
+                "on with others. Bring them back, or start anew.",
+                code="other_rows",
+            )
         return dict(known["before"])
     before = trainer.assess() if prepared.validation and not trainer.args.fsdp else {}
     if before:
         desk.metric(0, **before)
-    desk.save_state({"before": before})
+    desk.save_state({"before": before, "rows": rows})
     return before
 
 
@@ -228,6 +240,8 @@ def _save(
     with placing(target) as draft:
         trainer.save_model(str(draft))
         (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs to be given
+        if recipe.method == "qlora":
+            write_json(draft / FOUR_BITS, {"dtype": outcome["precision"]})
     plain: dict[str, Json] = recipe.model_dump(exclude={"search"}, exclude_defaults=True)
     full = recipe.model_dump(include={"method", "max_length", "data"})
     card = model_card(recipe.model, {**full, **plain, **told}, outcome, versions())

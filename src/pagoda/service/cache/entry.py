@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -29,6 +30,7 @@ Reason: TypeAlias = Literal["corrupt", "version", "foreign"]
 _KINDS: tuple[type[Any], ...] = (Started, Delta, Finish, Usage, Embeddings, CallDelta)
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _FIELDS = {kind: [field.name for field in dataclasses.fields(kind)] for kind in _KINDS}
+_VALUES = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
 _MARK = b"pgda"
 _HEAD = struct.Struct("<4s8s32sdI")
 
@@ -102,9 +104,9 @@ def _choice_of_text(item: Item) -> int | None:
 
 def _row(item: Item) -> list[Any]:
     """The kind's number and the fields, in order."""
-    values = [getattr(item, name) for name in _FIELDS[type(item)]]
+    values: Sequence[Any] = _VALUES[type(item)](item)
     if isinstance(item, Embeddings):
-        values[1] = [base64.b64encode(vector).decode() for vector in item.vectors]
+        values = [values[0], [base64.b64encode(vector).decode() for vector in item.vectors], *values[2:]]
     elif isinstance(item, Delta) and not item.reasoning:  # most events are short text: two fields say it all
         values = values[:3] if item.logprobs else values[:2]
     return [_NUMBERS[type(item)], *values]

@@ -55,7 +55,7 @@ def open_store(settings: Cache, telemetry: Telemetry) -> CacheStore:
     another service could not reach that."""
     if settings.redis_url:
         return RedisStore(settings.redis_url.reveal(), settings.redis_seconds, MAX_ENTRY_BYTES, telemetry)
-    store = EmbeddedStore(settings.max_bytes, MAX_ENTRY_BYTES, evicted=telemetry.cache_events.labels("evicted").inc)
+    store = EmbeddedStore(settings.max_bytes, MAX_ENTRY_BYTES, evicted=telemetry.cache_events.count("evicted").inc)
     telemetry.cache_working.set(1)
     telemetry.cache_bytes.set_function(lambda: store.bytes)
     telemetry.cache_entries.set_function(lambda: len(store))

@@ -133,7 +133,7 @@ class ResponseCache:
         if entry is None:
             self._semantic.forget(digest, question)
         else:
-            self._telemetry.cache_events.labels("similar").inc()
+            self._telemetry.cache_events.count("similar").inc()
         return entry
 
     async def _usable(self, key: Key, found: Found, use: Use) -> Entry | None:
@@ -162,7 +162,7 @@ class ResponseCache:
                 return
             raw = encode_entry(key.digest, Entry(time.time(), tuple(items)))
             kept = await self._store.put(key, raw, self._settings.ttl_seconds, found.stamp)
-            self._telemetry.child(self._telemetry.cache_events, "kept" if kept else "refused").inc()
+            self._telemetry.cache_events.count("kept" if kept else "refused").inc()
             if kept and question is not None and self._semantic is not None:
                 self._semantic.add(key.digest, question)
 
@@ -175,7 +175,7 @@ class ResponseCache:
         return flight
 
     def _count(self, model_id: str, result: CacheUse) -> None:
-        self._telemetry.child(self._telemetry.cache_requests, model_id, result).inc()
+        self._telemetry.cache_requests.count(model_id, result).inc()
 
 
 def _whole(request: Request, items: Sequence[Item]) -> bool:

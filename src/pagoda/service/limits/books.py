@@ -95,6 +95,8 @@ class Books:
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self.flush(patience=-1)
+                while self.pending:  # calls that ended meanwhile
+                    await self.flush(patience=-1)
                 await (await self.ledger()).leave()
         except (StoreError, TimeoutError) as error:
             logger.error("usage of %d calls was not written: %s", len(self._rows), error)
@@ -177,11 +179,13 @@ class Books:
         return taken
 
     async def flush(self, patience: int | None = None) -> None:
-        """Write everything there is. Raises ``StoreError``, with nothing lost."""
+        """Write everything there is now: what is recorded meanwhile waits for the next time, since a transaction costs
+        as much as some fifty rows. Raises ``StoreError``, with nothing lost."""
         ledger = await self.ledger()
         async with self._flushing:  # the writer's and a report's: a batch is taken off the purses once
-            while await self._write_batch(ledger, patience):
-                pass
+            due = 1 + len(self._rows) // _ROWS_A_BATCH + (self._batch is not None)
+            while due and await self._write_batch(ledger, patience):
+                due -= self._batch is None
 
     async def _write_batch(self, ledger: Ledger, patience: int | None) -> bool:
         """Write the batch that failed before, or the next one; whether there was any."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pagoda.core.errors import PagodaError
 from pagoda.core.types import CallDelta, Delta, Embeddings, Event, Scores, Started, Usage
-from pagoda.service.limits.account import Amount
+from pagoda.service.limits.account import NOTHING
 from pagoda.service.limits.meter import Grant
 from pagoda.service.limits.purse import Purse
 
@@ -59,7 +59,7 @@ class Charge:
         """Tokens that each choice may have at most; ``None``: what the request says."""
         self.grant: Grant | None = None
         self.purses: tuple[Purse, ...] = ()
-        self.reserved = Amount()
+        self.reserved = NOTHING
         self._began = False
         self._hit = False
         self._deltas = 0
@@ -71,14 +71,15 @@ class Charge:
 
     def note(self, event: Event) -> None:
         """Take note of what an answer brings."""
-        if isinstance(event, Delta):
-            self._deltas += event.pieces
-        elif isinstance(event, CallDelta):
-            self._deltas += 1
-        elif isinstance(event, Started):
-            self._hit = event.cache == "hit"
-        elif isinstance(event, Usage):
-            self._usage = event
+        match event:
+            case Delta():
+                self._deltas += event.pieces
+            case CallDelta():
+                self._deltas += 1
+            case Started():
+                self._hit = event.cache == "hit"
+            case Usage():
+                self._usage = event
 
     def note_whole(self, answer: Embeddings | Scores) -> None:
         """Take note of an answer that came at once."""

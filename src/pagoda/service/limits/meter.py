@@ -15,6 +15,7 @@ from typing import TypeAlias
 from pagoda.service.limits.account import Account, Ask, Refusal, Standing
 
 WINDOW = 60.0
+UNBOUNDED = Standing()
 BUSY_SECONDS = 1.0
 """After this a refused call may find one of the concurrent ones ended; nobody knows better."""
 
@@ -33,7 +34,7 @@ class Grant:
         self.open = True
         self.accounts: tuple[Account, ...] = ()
         self.tallies: tuple[Tally, ...] = ()
-        self.standing = Standing()
+        self.standing = UNBOUNDED
 
 
 class Tally:

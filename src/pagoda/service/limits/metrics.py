@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from pagoda.service.counter import Count, LoopCounter
 from pagoda.service.keys.key import NANO, Limits
 
 KINDS = ("prompt", "cached", "completion")
@@ -17,9 +18,9 @@ class LimitMetrics:
 
     def __init__(self, registry: CollectorRegistry, *, by_key: bool) -> None:
         self._by_key = by_key
-        self._counters: dict[tuple[str, str], tuple[Counter, Counter, Counter, Counter]] = {}
-        self._tokens = Counter("pagoda_usage_tokens", "Tokens charged.", ("team", "key", "kind"), registry=registry)
-        self._money = Counter(
+        self._counters: dict[tuple[str, str], tuple[Count, Count, Count, Count]] = {}
+        self._tokens = LoopCounter("pagoda_usage_tokens", "Tokens charged.", ("team", "key", "kind"), registry=registry)
+        self._money = LoopCounter(
             "pagoda_usage_money", "Money charged, in the currency of the prices.", ("team", "key"), registry=registry
         )
         self.refusals = Counter(
@@ -43,8 +44,8 @@ class LimitMetrics:
         place = (team, key if self._by_key else "")
         counters = self._counters.get(place)
         if counters is None:  # looking children up by label costs more than counting
-            prompt, cached, completion = (self._tokens.labels(*place, kind) for kind in KINDS)
-            counters = self._counters[place] = (prompt, cached, completion, self._money.labels(*place))
+            prompt, cached, completion = (self._tokens.count(*place, kind) for kind in KINDS)
+            counters = self._counters[place] = (prompt, cached, completion, self._money.count(*place))
         for counter, count in zip(counters, tokens, strict=False):
             if count:
                 counter.inc(count)

@@ -35,6 +35,7 @@ RULES = [
     {"contains": "many rounds", "text": "A long part " * 22 + "[1]."},
     {"contains": "What colour has the moon?", "text": "Grey [1]."},
     {"contains": "月亮", "text": "文档中没有说明。"},
+    {"contains": "Which keys open nothing?", "text": "A revoked key opens nothing. The lock is blue."},
     {"contains": "moon", "text": "It is far [1]. It is round [9]."},
 ]
 GUIDE = "# Guide\n\nKeys open doors.\n\n## Revoke\n\nA revoked key opens nothing; the moon is far away.\n"
@@ -263,6 +264,18 @@ async def test_an_answer_names_the_characters_it_rests_on(
     assert answer.to_json()["citations"][0]["number"] == 1
     told = await ask(service, retrieval, "asked", "月亮多远？")
     assert (told.outcome, told.text) == ("not-in-documents", "文档中没有说明。")
+
+
+async def test_a_model_that_cites_nothing_gives_an_answer_with_sources(
+    service: Service, retrieval: Retrieval, tmp_path: Path
+) -> None:
+    (tmp_path / "guide.md").write_text(GUIDE, encoding="utf-8")
+    await take(retrieval, tmp_path, "silent")
+    answer = await ask(service, retrieval, "silent", "Which keys open nothing?")
+    [citation] = answer.citations
+    assert answer.text == f"A revoked key opens nothing. [{citation.number}] The lock is blue."
+    assert "A revoked key opens nothing" in citation.passage.text
+    assert (answer.added, answer.to_json()["citations_added"]) == (1, 1)
 
 
 async def test_no_model_is_asked_where_nothing_is_close(service: Service, retrieval: Retrieval, tmp_path: Path) -> None:

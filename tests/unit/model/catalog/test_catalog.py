@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_a_user_entry_is_seen_by_every_process(models: Path) -> None:
     one.remove("llama")
     with pytest.raises(NotFound):
         other.resolve("llama")
+
+
+async def test_on_an_event_loop_a_change_elsewhere_is_seen_in_the_next_turn(models: Path) -> None:
+    one, other = Catalog(models), Catalog(models)
+    one.add(remote("llama"))
+    assert other.resolve("llama").source == REMOTE
+    one.remove("llama")
+    assert other.resolve("llama").source == REMOTE
+    await asyncio.sleep(0)
+    with pytest.raises(NotFound):
+        other.resolve("llama")
+    other.add(remote("own"))
+    assert other.resolve("own").source == REMOTE
 
 
 def test_an_unknown_model_names_those_there_are_and_a_close_one(models: Path) -> None:

@@ -12,23 +12,52 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FILES = {
-    f"data/{split}.jsonl": "".join(
-        json.dumps({"prompt": f"第{number}问", "completion": f"{split} {number}"}) + "\n" for number in range(count)
-    ).encode()
-    for split, count in (("train", 5), ("test", 2))
+SUBSETS = """---
+configs:
+- config_name: films
+  data_files: [{split: train, path: data/films.jsonl}]
+- config_name: books
+  data_files: [{split: train, path: data/books.jsonl}]
+dataset_info:
+- config_name: films
+  features:
+  - {name: text, dtype: string}
+  - {name: label, dtype: {class_label: {names: {'0': bad, '1': good}}}}
+- config_name: books
+  features:
+  - {name: text, dtype: string}
+---
+"""
+
+
+def lines(*rows: dict[str, Any]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+SETS = {
+    "own/set": {
+        f"data/{split}.jsonl": lines(*({"prompt": f"第{n}问", "completion": f"{split} {n}"} for n in range(count)))
+        for split, count in (("train", 5), ("test", 2))
+    },
+    "own/parts": {
+        "README.md": SUBSETS.encode(),
+        "data/films.jsonl": lines(*({"text": f"film {label}", "label": label} for label in (1, 0, -1))),
+        "data/books.jsonl": lines({"text": "a book"}),
+    },
 }
 READS = """
 from pagoda.core.errors import PagodaError
 from pagoda.model.data.reading import read_data
-for source in ("hub:own/set", "hub:own/set#test", "hub:own/set#other", "hub:own/none"):
+sets = ("set", "set#test", "set#other", "none", "parts/films", "parts/books#train", "parts", "parts/plays", "/")
+for source in sets:
     try:
-        found = read_data(source)
-        print(found.form, [row.content["completion"] for row in found.rows])
+        found = read_data(f"hub:own/{source}")
+        print(found.form, [row.text.splitlines()[-1] for row in found.rows], [row.label for row in found.rows])
     except PagodaError as error:
         print(error.message)
 """
@@ -45,23 +74,30 @@ class _Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if re.fullmatch(rf"/api/datasets/own/set(/revision/{COMMIT})?", path):
-            siblings = [{"rfilename": name} for name in FILES]
-            self._send(200, json.dumps({"id": "own/set", "sha": COMMIT, "siblings": siblings, "tags": []}).encode())
-        elif path == f"/api/datasets/own/set/tree/{COMMIT}":
+        asked = re.fullmatch(r"(?:/api)?/datasets/(own/\w+)(.*)", path)
+        files = SETS.get(asked[1]) if asked else None
+        rest = asked[2] if asked else ""
+        if files is None:
+            self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif rest in ("", f"/revision/{COMMIT}"):
+            siblings = [{"rfilename": name} for name in files]
+            told = {"id": asked and asked[1], "sha": COMMIT, "siblings": siblings, "tags": []}
+            self._send(200, json.dumps(told).encode())
+        elif rest == f"/tree/{COMMIT}":
             self._send(200, json.dumps([{"type": "directory", "path": "data", "oid": COMMIT}]).encode())
-        elif path == f"/api/datasets/own/set/tree/{COMMIT}/data":
-            rows = [{"type": "file", "path": name, "size": len(FILES[name]), "oid": COMMIT} for name in FILES]
-            self._send(200, json.dumps(rows).encode())
-        elif (match := re.fullmatch(rf"/datasets/own/set/resolve/{COMMIT}/(.+)", path)) and match[1] in FILES:
-            content = FILES[match[1]]
+        elif rest == f"/tree/{COMMIT}/data":
+            rows = [{"type": "file", "path": name, "size": len(files[name]), "oid": COMMIT} for name in files]
+            self._send(200, json.dumps([row for row in rows if "/" in str(row["path"])]).encode())
+        elif (match := re.fullmatch(r"/resolve/(?:main|[0-9a-f]+)/(.+)", rest)) and match[1] in files:
+            content = files[match[1]]
             start, end = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "bytes=0-999999")).groups()  # type: ignore[union-attr]
             part = content[int(start) : int(end) + 1]
             place = f"bytes {start}-{int(start) + len(part) - 1}/{len(content)}"
             etag = f'"{hashlib.sha1(content).hexdigest()}"'
-            self._send(206, part, {"Content-Range": place, "ETag": etag, "X-Repo-Commit": COMMIT})
+            status = 206 if "Range" in self.headers else 200
+            self._send(status, part, {"Content-Range": place, "ETag": etag, "X-Repo-Commit": COMMIT})
         else:
-            self._send(404, b"", {"X-Error-Code": "EntryNotFound" if "/own/set/" in path else "RepoNotFound"})
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -82,7 +118,7 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_set_of_the_hub_is_read_by_split_and_what_is_not_there_is_said(hub: str, tmp_path: Path) -> None:
+def test_a_set_of_the_hub_is_read_by_subset_and_split_and_what_is_not_there_is_said(hub: str, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     # In a process of its own: the library reads where its hub is when it is imported.
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")}
@@ -90,8 +126,15 @@ def test_a_set_of_the_hub_is_read_by_split_and_what_is_not_there_is_said(hub: st
         [sys.executable, "-c", READS], env=environment, capture_output=True, text=True, timeout=100, check=True
     )
     assert done.stdout.splitlines() == [
-        f"completion {[f'train {number}' for number in range(5)]}",
-        "completion ['test 0', 'test 1']",
-        "The data set own/set cannot be read (Bad split: other. Available splits: ['train', 'test']).",
-        "The data set own/none cannot be read (Dataset 'own/none' doesn't exist on the Hub or cannot be accessed.).",
+        f"completion {[f'train {number}' for number in range(5)]} {[None] * 5}",
+        "completion ['test 0', 'test 1'] [None, None]",
+        "The data set own/set cannot be read (Bad split: other. Available splits: ['train', 'test']); a subset is "
+        "named as hub:own/set/SUBSET.",
+        "The data set own/none cannot be read (Dataset 'own/none' doesn't exist on the Hub or cannot be accessed); a "
+        "subset is named as hub:own/none/SUBSET.",
+        "classification ['film 1', 'film 0'] ['good', 'bad']",
+        "text ['a book'] [None]",
+        "The data set own/parts cannot be read (Config name is missing); a subset is named as hub:own/parts/SUBSET.",
+        "The data set own/parts cannot be read (BuilderConfig 'plays' not found. Available: ['films', 'books']).",
+        "hub:own// names no data set of the hub; write hub:OWNER/NAME/SUBSET#SPLIT.",
     ]

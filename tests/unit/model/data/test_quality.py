@@ -12,7 +12,7 @@ from pagoda.core.errors import InvalidRequest
 from pagoda.model.data.duplicates import find_duplicates
 from pagoda.model.data.filtering import Wanted, filter_rows
 from pagoda.model.data.quality import garbage_in, language_of, personal_in
-from pagoda.model.data.reading import read_data
+from pagoda.model.data.reading import DataSet, read_data
 from pagoda.model.data.report import check, lengths_of
 from pagoda.model.data.rows import Row
 from tests.rows import write_jsonl
@@ -161,6 +161,17 @@ def test_what_is_removed_keeps_its_reason_and_its_content(tmp_path: Path) -> Non
     assert [each["reason"] for each in private.removed] == ["personal", "too_short", "form"]
     with pytest.raises(InvalidRequest, match="no reason 'ugly'"):
         Wanted(remove=("ugly",))
+
+
+@given(st.lists(st.sampled_from([LONG, f"{LONG}\x07", f"{LONG} Again.", "", f"\ufffd{LONG}", CHINESE]), max_size=8))
+@settings(max_examples=25)
+def test_what_repeats_a_faulty_row_stays_and_of_what_stays_nothing_would_go(given_texts: list[str]) -> None:
+    data = DataSet("a", "text", tuple(texts(*given_texts)), ())
+    done = filter_rows(data, Wanted())
+    assert not check(DataSet("a", "text", done.kept, ())).findings
+    sound = {LONG, f"{LONG} Again.", CHINESE} & set(given_texts)
+    assert len(done.kept) == bool(sound & {LONG, f"{LONG} Again."}) + (CHINESE in sound)
+    assert {each["row"] for each in done.removed} == {each.row for each in check(data).findings}, "as the report says"
 
 
 def test_a_leak_from_a_test_set_is_removed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pagoda.core.errors import InvalidRequest, NotFound, StoreError
 from pagoda.model.data.reading import read_data, write_rows
-from pagoda.model.data.rows import Row, conversation_fault, row_from
+from pagoda.model.data.rows import Refused, Row, conversation_fault, row_from
 from tests.rows import write_jsonl
 
 CHAT = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "Hello"}]
@@ -32,6 +32,37 @@ def test_each_form_is_known_by_its_columns(record: dict[str, Any], form: str) ->
     assert isinstance(row, Row)
     assert row.form == form
     assert row.text
+
+
+PARTS = [{"type": "text", "text": "你好"}, {"type": "text", "text": "there"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "a\nb"),
+        ({"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "a\nb"),
+        ({"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "a\nb"),
+        ({"messages": [{"role": "user", "content": PARTS}, CHAT[1]]}, "你好\nthere\nHello"),
+        ({"chosen": [{"role": "assistant", "content": PARTS}], "rejected": CHAT[1:]}, "你好\nthere\nHello"),
+        ({"instruction": "Add", "input": "1 2", "output": "3"}, "Add\n\n1 2\n3"),
+        ({"instruction": "Greet", "input": "", "output": "Hi", "id": 1}, "Greet\nHi"),
+    ],
+)
+def test_rows_in_the_words_of_other_tools_are_taken(record: dict[str, Any], text: str) -> None:
+    row = row_from(record, 1)
+    assert isinstance(row, Row)
+    assert row.text == text
+    if row.form == "chat":
+        assert conversation_fault(row.content["messages"]) is None
+
+
+def test_a_part_that_is_no_text_and_an_empty_label_are_told() -> None:
+    seen = {"role": "user", "content": [{"type": "image", "url": "x"}, PARTS[0]]}
+    assert conversation_fault([seen, CHAT[1]]) == "message 1 (user) holds something other than text"
+    refused = row_from({"text": "a", "label": " "}, 1)
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.why) == ("empty", "its label is empty")
 
 
 def test_columns_under_other_names_are_taken() -> None:

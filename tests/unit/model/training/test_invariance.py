@@ -14,16 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from pagoda.core.errors import InvalidRequest
 from pagoda.core.runs.metrics import read_metrics
 from pagoda.model.data.rows import Refused, Row
+from pagoda.model.export.merging import load_trained, save_merged
 from pagoda.model.training.encoding import IGNORED, Encoder, Example
-from pagoda.model.training.packing import Collator, Order, Packed, Rows, pack
+from pagoda.model.training.packing import Collator, Order, Packed, Rows, check_packing, pack
 from pagoda.model.training.recipe import FIGURES, recipe_from
 from tests.rows import write_jsonl
-from tests.tiny_models import CHATML, byte_tokenizer, trainable_model
+from tests.tiny_models import CHATML, byte_tokenizer, random_model, sentencepiece_tokenizer, trainable_model
 from tests.unit.model.training.conftest import Train
 
 Trained = tuple[dict[str, Any], Path]
@@ -73,6 +74,55 @@ def test_packed_rows_do_not_see_one_another(family: str, attention: str) -> None
     assert not torch.equal(
         logits(first, second, packed=False)[of_second], logits(other, second, packed=False)[of_second]
     )
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("family", "leaks", "options"),
+    [
+        ("llama", False, {}),
+        ("gpt2", False, {}),
+        ("gemma2", False, {"head_dim": 8, "sliding_window": 4}),
+        ("mixtral", False, {"num_local_experts": 4}),
+        ("opt", True, {"ffn_dim": 64, "word_embed_proj_dim": 32}),  # counts positions by itself
+        ("falcon", True, {}),  # heeds nothing but the mask
+        ("bloom", True, {}),  # alibi
+        ("lfm2", True, {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}),
+        ("mamba", True, {"state_size": 8}),  # knows no positions
+    ],
+)
+def test_packing_is_refused_where_a_model_sees_into_the_next_row(
+    family: str, leaks: bool, options: dict[str, Any], half: bool
+) -> None:
+    model = random_model(family, 32, 0, vocab_size=64, pad_token_id=0, **options).to(
+        torch.bfloat16 if half else torch.float32
+    )
+    if leaks:
+        with pytest.raises(InvalidRequest, match=f"packing is not for {family} models: a row would see"):
+            check_packing(model)
+    else:
+        check_packing(model)
+
+
+def test_a_training_tries_its_own_model_before_it_packs(fit: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "opt"
+    tokenizer = byte_tokenizer()
+    options = {"ffn_dim": 64, "word_embed_proj_dim": 32}
+    random_model("opt", 32, 0, vocab_size=len(tokenizer), pad_token_id=0, **options).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InvalidRequest, match=r"packing is not for opt models: .* Set packing: false\.$"):
+        fit(model=str(folder), packing=True, steps=1)
+    assert fit(model=str(folder), steps=1)[0]["steps"] == 1
+
+
+def test_a_model_that_has_no_sdpa_is_trained_without_being_asked(fit: Train, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    random_model("gemma2", 32, 0, vocab_size=len(tokenizer), **ends).save_pretrained(tmp_path / "gemma2")
+    tokenizer.save_pretrained(tmp_path / "gemma2")
+    outcome, folder = fit(model=str(tmp_path / "gemma2"), packing=True, steps=4)
+    assert outcome["steps"] == 4
+    assert losses(folder)[-1] < losses(folder)[0]
 
 
 def test_a_packed_row_does_not_learn_to_begin_the_next() -> None:
@@ -176,6 +226,10 @@ def test_what_the_assistant_says_is_learnt_with_its_end_and_nothing_else() -> No
     assert learnt == "二<|im_end|>Four.<|im_end|>"
     assert found.ends
     assert found.ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == 5
+    whole = encoder(max_length=256, loss_on="all").encode([Row(1, "chat", {"messages": messages})]).examples[0]
+    assert whole.ids == found.ids
+    assert [label for label in whole.labels if label != IGNORED] == list(found.ids[:-1]), "but for the last line's end"
+    assert whole.ends
 
 
 def test_a_template_without_end_is_reported_and_one_that_rewrites_is_refused() -> None:
@@ -194,6 +248,21 @@ def test_a_template_without_end_is_reported_and_one_that_rewrites_is_refused() -
     assert [each.reason for each in refused] == ["template"]
     without = Encoder(byte_tokenizer(template=None), recipe).encode([row]).refused
     assert "no chat template" in without[0].why
+
+
+@pytest.mark.parametrize("space", ["prepend", "never", "first", "always"])
+@pytest.mark.parametrize("completion", [" red", "red", "\nred", "你好"])
+def test_a_completion_is_learnt_as_it_is_written(space: str, completion: str) -> None:
+    """No space comes before it that is not there, which SentencePiece would put before a text by itself."""
+    tokenizer = sentencepiece_tokenizer(space)
+    recipe = recipe_from({"model": "m", "data": {"train": "rows.jsonl"}})
+    row = Row(1, "completion", {"prompt": "the lamp:", "completion": completion})
+    (found,) = Encoder(tokenizer, recipe).encode([row]).examples
+    assert tokenizer.decode(found.ids[:-1]) == f"the lamp:{completion}"
+    asked = tokenizer("the lamp:")["input_ids"]
+    assert list(found.ids[: len(asked)]) == asked, "as the model is asked"
+    assert [label for label in found.labels if label != IGNORED] == list(found.ids[len(asked) :])
+    assert found.ends
 
 
 def test_no_second_beginning_is_added_to_a_template() -> None:
@@ -249,6 +318,29 @@ def test_lora_finds_the_layers_of_gpt2(fit: Train, gpt2: Path) -> None:
         assert config["base_model_name_or_path"] == str(gpt2)
     with pytest.raises(InvalidRequest, match="no layer 'q_proj'"):
         fit("wrong", model=str(gpt2), method="lora", lora={"targets": ["q_proj"]})
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # asked by PEFT
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_other_kinds_of_lora_are_trained_and_merged(
+    fit: Train, family: str, kind: str, llama: Path, gpt2: Path, tmp_path: Path
+) -> None:
+    base = {"llama": llama, "gpt2": gpt2}[family]
+    changes = {"model": str(base), "method": "lora", "steps": 4, "learning_rate": 2e-2}
+    _, plain = fit("plain", **changes, lora={"rank": 4})
+    _, folder = fit(**changes, lora={"rank": 4, kind: True})
+    adapter = folder / "artifacts" / "adapter"
+    assert json.loads((adapter / "adapter_config.json").read_text())[f"use_{kind}"] is True
+    assert losses(folder)[-1] < losses(folder)[0]
+    assert losses(folder)[1:] != losses(plain)[1:]
+    trained = load_trained(base, adapter)
+    ids = torch.arange(4, 24)[None]
+    with torch.no_grad():
+        live = trained.model(ids).logits
+        save_merged(trained, tmp_path / "merged", "float32")
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(ids).logits
+    torch.testing.assert_close(merged, live, atol=1e-4, rtol=1e-4)
 
 
 def test_an_adapter_on_tied_weights_is_refused(fit: Train) -> None:

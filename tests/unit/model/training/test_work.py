@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pagoda.core.errors import InvalidRequest, ModelError, NotFound, StoreError, Unavailable
+from pagoda.core.errors import Conflict, InvalidRequest, ModelError, NotFound, StoreError, Unavailable
 from pagoda.core.runs import RunStopped
 from pagoda.core.runs.metrics import read_metrics
 from pagoda.core.settings import Settings
@@ -105,6 +105,17 @@ def test_a_resumed_training_is_as_patient_as_one_that_was_not_interrupted(fit: T
     assert sorted(set(attempts)) == [1, 2]
 
 
+def test_a_training_does_not_go_on_with_other_rows(fit: Train, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "mine.jsonl", ({"prompt": f"say {n}", "completion": "a"} for n in range(40)))
+    _, folder = fit(data={"train": str(path)}, save_every=2)
+    asked = recipe_from(json.loads((folder / "recipe.json").read_text()))
+    desk = FolderDesk(folder, 1, Settings(home=tmp_path), writes=True)
+    assert train(asked, desk)["resumed_at"] == 6
+    write_jsonl(path, ({"prompt": f"say {n}", "completion": "ab"[n == 7]} for n in range(40)))
+    with pytest.raises(Conflict, match="are not those that this training began with"):
+        train(asked, desk)
+
+
 def test_early_stopping_keeps_the_best(fit: Train, rows: Path) -> None:
     outcome, folder = fit(
         steps=60, learning_rate=0.5, schedule="constant", data={"validation": str(rows)}, evaluate_every=2, patience=2
@@ -171,6 +182,17 @@ def test_what_is_not_there_is_said_at_once(fit: Train, tmp_path: Path, rows: Pat
         StoreError, match=r"cannot be trained: .* only pickles \(pytorch_model.bin\), .* never loads\.$"
     ):
         fit(model=str(tmp_path / "pickled"))
+    with pytest.raises(InvalidRequest, match=r"layers with lora\.dora cannot be compiled"):
+        fit(method="lora", lora={"dora": True}, compile=True)
+    with pytest.raises(InvalidRequest, match="patience counts evaluations, and there is nothing to evaluate on"):
+        fit(patience=2)
+    with pytest.raises(InvalidRequest, match=r"is 0\.99, which leaves none of the 40 rows"):
+        fit(data={"validation_share": 0.99})
+    with pytest.raises(InvalidRequest, match=r"needs rows of text and label, and those of .* are completion"):
+        fit(task="classification")
+    long = write_jsonl(tmp_path / "long.jsonl", [{"prompt": "a" * 90, "completion": "b"}])
+    with pytest.raises(InvalidRequest, match=r"long\.jsonl can be validated on; the first, row 1, because it has 92"):
+        fit(data={"validation": str(long), "too_long": "refuse"})
     empty = write_jsonl(tmp_path / "empty.jsonl", [{"prompt": "a", "completion": ""}])
     with pytest.raises(InvalidRequest, match=r"No row .* row 1, because its completion is empty"):
         fit(data={"train": str(empty)})
@@ -180,8 +202,6 @@ def test_what_is_not_there_is_said_at_once(fit: Train, tmp_path: Path, rows: Pat
 def test_a_gpu_that_is_not_there_is_no_cpu_in_silence(fit: Train) -> None:
     with pytest.raises(Unavailable, match=r"The recipe's device is cuda, but torch sees no CUDA device; .*\.$"):
         fit(device="cuda")
-    with pytest.raises(Unavailable, match="QLoRA needs a CUDA device"):
-        fit(method="qlora")
 
 
 @pytest.mark.parametrize(
@@ -241,10 +261,20 @@ def _fill(kept: Checkpoints, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
 
+def test_validation_rows_that_are_trained_on_are_counted(fit: Train, tmp_path: Path) -> None:
+    held = [{"prompt": "say 1", "completion": "b"}, {"prompt": "say 1", "completion": "x"}]
+    path = write_jsonl(tmp_path / "held.jsonl", held)
+    outcome, folder = fit(steps=1, data={"validation": str(path)})
+    assert (outcome["supervision"]["validation"], outcome["supervision"]["trained"]) == (2, 1)
+    card = (folder / "artifacts" / "model" / "README.md").read_text()
+    assert "Of 2 validation rows 1 are trained on too." in card
+
+
 def test_what_a_training_reports_is_what_it_was_given(fit: Train) -> None:
     outcome, folder = fit(packing=True, checkpointing=True, attention="eager")
     report = json.loads((folder / "artifacts" / "supervision.json").read_text())
     assert outcome["supervision"] == {name: value for name, value in report.items() if name != "shown"}
     assert report["padding"] < 0.2 < report["padding_to_longest"]
+    assert (report["validation"], report["trained"]) == (0, 0)
     shown = report["shown"][0]["pieces"]
     assert [kind for _, kind in shown] == ["given", "learnt", "end"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from pagoda.core.errors import Conflict, NotFound, StoreError
 from pagoda.core.settings import Settings
@@ -188,3 +188,29 @@ async def test_two_who_write_at_once_take_a_batch_off_the_purse_once(store: Stor
     assert purse.unwritten == NOTHING
     spent, leased = await own.standing("key:k", "total")
     assert (spent, leased) == (Amount(70), purse.leased)
+
+
+async def test_what_is_recorded_while_a_batch_is_written_waits_for_the_next_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books_module, "_ROWS_A_BATCH", 20)
+    own = ledger(store)
+    books = Books(lambda: own, Pace(0.01, 60.0, 1.0), LimitMetrics(CollectorRegistry(), by_key=False))
+    written: list[int] = []
+    write = own.write
+
+    async def busy(batch: Batch, now: float) -> None:
+        written.append(len(batch.rows))
+        books.record(row(1, f"late-{len(written)}"))
+        await write(batch, now)
+
+    for number in range(50):
+        books.record(row(1, str(number)))
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "write", busy)
+        await books.flush()
+    assert written == [20, 20, 12]
+    assert books.pending
+    await books.close()
+    async with store.read() as session:
+        assert await session.scalar(select(func.count()).select_from(UsageRecord)) == 53

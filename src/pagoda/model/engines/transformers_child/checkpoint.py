@@ -70,7 +70,7 @@ def load_checkpoint(
     With ``labels`` the model has a head that tells these apart, new where the checkpoint has none. ``loading`` goes to
     transformers.
     """
-    _check(path, trust)
+    _check(path, trust, writes=not embeds and not labels)
     auto = AutoModel if embeds else AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=trust)
@@ -102,7 +102,7 @@ def load_checkpoint(
     return Checkpoint(placed.eval(), tokenizer, path)
 
 
-def _check(path: Path, trust: bool) -> None:
+def _check(path: Path, trust: bool, *, writes: bool) -> None:
     """Refuse by name what would otherwise fail in many ways, or run code."""
     if not (path / "config.json").is_file():
         raise StoreError(f"{path} holds no config.json and so no checkpoint", code="broken_file")
@@ -114,6 +114,9 @@ def _check(path: Path, trust: bool) -> None:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise StoreError(f"{path / 'config.json'} is not JSON ({error})", code="broken_file") from error
+    built = next(iter(config.get("architectures") or ()), "")
+    if writes and built.endswith("Classification"):  # the loader would drop its head, and find the rest to be whole
+        raise StoreError(f"it is a classifier ({built}), which tells labels and writes no text", code="classifier")
     kind = config.get("model_type", "")
     if kind not in CONFIG_MAPPING and not trust:
         own = "brings its own Python code" if "auto_map" in config else "is unknown to the installed transformers"
