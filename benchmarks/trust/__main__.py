@@ -1,4 +1,4 @@
-"""``python -m benchmarks.trust FOLDER collect fit report``: ask the models, fit the coefficients, measure."""
+"""``python -m benchmarks.trust FOLDER collect fit report peers``: ask the models, fit, measure, and compare."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import json
 from pathlib import Path
 
+from benchmarks.trust import peers
 from benchmarks.trust.collect import gather
 from benchmarks.trust.fit import judges_of, looks, table, write
 from benchmarks.trust.plot import draw
@@ -24,7 +25,7 @@ def report(folder: Path, picture: Path) -> None:
     narrow = fit_judge(looked["qa"], [])
     away = table(folder, dict.fromkeys(judges, narrow))
     found = [*figures(rows), *transferred(away), *whole_sets(looked, judges[None]), by_precedent()]
-    print("| Way | Set | Items (right) | AUROC (95 %) | ECE |\n|---|---|--:|--:|--:|")
+    print("| Way | Set | Items (right) | AUROC (95 %) | ECE | by chance |\n|---|---|--:|--:|--:|--:|")
     for each in found:
         print(each.line())
     draw(diagrams(rows), picture)
@@ -35,7 +36,7 @@ def main() -> None:
     """The steps that are wanted, in the order given."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trust")
     parser.add_argument("folder", type=Path, help="where what was asked is kept, so that a rerun goes on")
-    parser.add_argument("steps", nargs="+", choices=("collect", "fit", "report"))
+    parser.add_argument("steps", nargs="+", choices=("collect", "fit", "report", "peers"))
     parser.add_argument("--most", type=int, default=300, help="items of each set to ask about (default: 300)")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/calibration.svg"))
     args = parser.parse_args()
@@ -47,6 +48,8 @@ def main() -> None:
             write(args.folder)
             read_weights.cache_clear()
             scales.cache_clear()
+        elif step == "peers":
+            asyncio.run(peers.report(args.folder))
         else:
             report(args.folder, args.picture)
 

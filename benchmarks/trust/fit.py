@@ -37,8 +37,13 @@ FAMILY_FEATURES: Mapping[str, tuple[str, ...]] = {
 }
 FORM = ("log_length", "precedent")
 """Looked at only where there are no sources: with them, length mostly tells how a set was made."""
-RISING = frozenset(("mean_logprob", "least_logprob", "agreement", "shared", "mean_support", "least_odds"))
+RISING = frozenset(("mean_logprob", "least_logprob", "agreement", "shared", "mean_support", "least_odds")) | {
+    "near_question",
+    "ordered_pairs",
+}
 """Features of which more never speaks against an answer, whatever a few dozen items say."""
+COUNTS = {"qa": 1.0, "pairs": 1.0, "own": 2.0, "general": 1.0}
+"""How much each set counts: what a model really answered as much as both sets that were made."""
 L2 = 10.0
 LEAST_SLOPE = 0.1
 """Of a calibration: it may flatten what a regression says, not turn it round."""
@@ -46,27 +51,29 @@ WEIGHTS = Path(__file__).resolve().parents[2] / "src" / "pagoda" / "logic" / "tr
 MODELS = "token probabilities and samples: smollm2-135m-instruct (Q4_1); meanings: multilingual-e5-small"
 
 
-def subsets() -> list[tuple[Family, ...]]:
-    """All sets of families that an answer may have."""
-    return [chosen for size in (1, 2, 3) for chosen in combinations(FAMILIES, size)]
+def subsets() -> list[tuple[tuple[Family, ...], bool]]:
+    """All sets of families that an answer may have, and whether there are sources."""
+    every = [chosen for size in (1, 2, 3) for chosen in combinations(FAMILIES, size)]
+    return [(chosen, sourced) for chosen in every for sourced in (True, False) if sourced or "factuality" not in chosen]
 
 
-def names_of(families: Sequence[Family]) -> tuple[str, ...]:
+def names_of(families: Sequence[Family], *, sourced: bool) -> tuple[str, ...]:
     """The features of a set of families."""
     own = tuple(name for family in families for name in FAMILY_FEATURES[family])
-    return own if "factuality" in families else (*own, *FORM)
+    return own if sourced else (*own, *FORM)
 
 
-def fit_scale(rows: Sequence[Row], families: Sequence[Family]) -> Scale:
+def fit_scale(rows: Sequence[Row], families: Sequence[Family], *, sourced: bool) -> Scale:
     """A regression, and the calibration of what it says of items that it was not fitted on (by folds).
 
-    Each set counts alike. Items about which no model was asked teach what needs none; their other features stand at
-    the mean of the rest, and so teach nothing there.
+    Each set counts by ``COUNTS``, however many items it has. Items about which no model was asked teach what needs
+    none; their other features stand at the mean of the rest, and so teach nothing there.
     """
-    names = names_of(families)
+    names = names_of(families, sourced=sourced)
     features, labels = [row.features() for row in rows], np.array([row.label for row in rows])
     sizes = Counter(row.item.set for row in rows)
-    shares = np.array([len(rows) / len(sizes) / sizes[row.item.set] for row in rows])
+    whole = sum(COUNTS[name] for name in sizes)
+    shares = np.array([len(rows) * COUNTS[row.item.set] / whole / sizes[row.item.set] for row in rows])
     folds = np.array([fold(row.item.id) for row in rows])
     unseen = np.zeros(len(rows))
     for part in range(FOLDS):
@@ -96,20 +103,24 @@ def _rising(names: Sequence[str], features: Sequence[Mapping[str, float]], label
         names = [name for name in names if name != falling]
 
 
-def fitting(rows: Sequence[Row], families: Sequence[Family]) -> list[Row]:
-    """The rows on which a set of families is fitted: those with sources, or those without."""
-    sourced = "factuality" in families
-    return [row for row in rows if sourced == ("factuality" in row.families) and (sourced or not row.item.context)]
+def fitting(rows: Sequence[Row], families: Sequence[Family], *, sourced: bool) -> list[Row]:
+    """The rows on which a set of families is fitted: of those with sources, or without, such as it speaks of."""
+    telling = {"factuality"} if "factuality" in families else set(families)
+    return [
+        row
+        for row in rows
+        if bool(row.item.context) == sourced and (not sourced or not telling.isdisjoint(row.families))
+    ]
 
 
 def fit_scales(rows: Sequence[Row]) -> dict[str, Scale]:
     """A scale for each set of families that there can be among some rows."""
     there = {family for row in rows for family in row.families}
     found = {}
-    for families in subsets():
-        chosen = fitting(rows, families)
+    for families, sourced in subsets():
+        chosen = fitting(rows, families, sourced=sourced)
         if set(families) <= there and len({row.label for row in chosen}) == 2:
-            found[scale_name(families)] = fit_scale(chosen, families)
+            found[scale_name(families, sourced=sourced)] = fit_scale(chosen, families, sourced=sourced)
     return found
 
 
@@ -157,12 +168,12 @@ def write(folder: Path, say: Callable[[str], None] = print) -> None:
     weights = [round(1000 * weight) for weight in whole_precedent.weights]
     text = json.dumps({"version": 1, "card": card, "bias": round(whole_precedent.bias, 6), "weights": weights})
     (WEIGHTS / "precedent-1.json").write_text(text + "\n", encoding="utf-8")
-    rows = table(folder, judges)
+    even = [row for row in table(folder, judges) if row.item.even]
     scales: dict[str, Any] = {}
-    for families in subsets():
-        chosen = fitting([row for row in rows if row.item.even], families)
-        scales[scale_name(families)] = fit_scale(chosen, families).to_json() | {"items": len(chosen)}
-        say(f"{scale_name(families)}: {len(chosen)} items")
+    for families, sourced in subsets():
+        chosen, name = fitting(even, families, sourced=sourced), scale_name(families, sourced=sourced)
+        scales[name] = fit_scale(chosen, families, sourced=sourced).to_json() | {"items": len(chosen)}
+        say(f"{name}: {len(chosen)} items")
     card = {
         "what": "the calibrated confidence of answers: a regression and its calibration for each set of families",
         "data": "with sources HaluEval QA, minimal pairs from Natural Questions and CMRC 2018, and answers of "

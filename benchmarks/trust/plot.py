@@ -24,7 +24,7 @@ def draw(diagrams: Mapping[str, Mapping[str, Sequence[Bin]]], path: Path) -> Non
     mpl.rcParams["svg.hashsalt"] = "trust"
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(diagrams), figsize=(13, 3.7), sharey=True)
+    figure, panels = pyplot.subplots(1, len(diagrams), figsize=(13, 4.0), sharey=True)
     for panel, (name, ways) in zip(panels, diagrams.items(), strict=True):
         panel.plot([0, 1], [0, 1], color="#cccccc", linewidth=1, linestyle="--")
         for way, bins in ways.items():
@@ -42,7 +42,8 @@ def draw(diagrams: Mapping[str, Mapping[str, Sequence[Bin]]], path: Path) -> Non
         panel.set_xlim(0, 1)
         panel.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("share that is right")
-    panels[0].legend(frameon=False, loc="upper left")
-    figure.tight_layout()
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, frameon=False, loc="lower center", ncol=len(names))
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

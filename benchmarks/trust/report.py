@@ -18,6 +18,7 @@ from pagoda.logic.trust.combination import Scale, combine, scales
 from pagoda.logic.trust.judging import LocalWeights
 from pagoda.logic.trust.subject import FAMILIES, Family, Signal
 
+DRAWS = 200
 Scores = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 
@@ -34,20 +35,33 @@ class Figure:
     low: float | None
     high: float | None
     ece: float
+    chance: float = 0.0
+    """The error that scores of these values would show on so many items if they meant exactly what they say."""
+
+    @property
+    def area(self) -> str:
+        """The area with its interval, as people read it."""
+        return "-" if self.auroc is None else f"{self.auroc:.3f} ({self.low:.3f}-{self.high:.3f})"
 
     def line(self) -> str:
         """A row of the table."""
-        area = "-" if self.auroc is None else f"{self.auroc:.3f} ({self.low:.3f}-{self.high:.3f})"
-        return f"| {self.way} | {self.set} | {self.items} ({self.right}) | {area} | {self.ece:.3f} |"
+        begin = f"| {self.way} | {self.set} | {self.items} ({self.right}) | {self.area}"
+        return f"{begin} | {self.ece:.3f} | {self.chance:.3f} |"
 
 
 def measure(way: str, name: str, scores: Scores, labels: Labels) -> Figure:
     """The figure of scores with labels."""
     area = auroc(scores, labels)
-    ece = expected_calibration_error(scores, labels)
+    ece, chance = expected_calibration_error(scores, labels), by_chance(scores)
     if area is None:
-        return Figure(way, name, len(labels), int(labels.sum()), None, None, None, ece)
-    return Figure(way, name, len(labels), int(labels.sum()), area.value, area.low, area.high, ece)
+        return Figure(way, name, len(labels), int(labels.sum()), None, None, None, ece, chance)
+    return Figure(way, name, len(labels), int(labels.sum()), area.value, area.low, area.high, ece, chance)
+
+
+def by_chance(scores: Scores) -> float:
+    """The mean calibration error of labels drawn by the scores themselves: what no calibration gets below."""
+    draws = np.random.default_rng(1).random((DRAWS, len(scores))) < scores
+    return float(np.mean([expected_calibration_error(scores, labels) for labels in draws]))
 
 
 def of_set(rows: Sequence[Row], name: str, *, even: bool) -> list[Row]:
@@ -162,5 +176,6 @@ def as_json(found: Sequence[Figure]) -> list[dict[str, Any]]:
     """For the line that ends the benchmark."""
     return [
         {"way": each.way, "set": each.set, "items": each.items, "auroc": each.auroc, "ece": round(each.ece, 4)}
+        | {"ece_by_chance": round(each.chance, 4)}
         for each in found
     ]

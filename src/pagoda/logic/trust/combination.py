@@ -2,7 +2,8 @@
 
 Each logistic regression was fitted on labelled answers and calibrated on others of them; its card tells which. Where a
 family is missing, the regression without it is used, so that nothing is made up for it; where all are missing, the
-answer could not be judged. The plain mean of what there is stands beside it as the baseline.
+answer could not be judged. What the same signals say with sources at hand and without is fitted apart. The plain mean
+of what there is stands beside it as the baseline.
 """
 
 from __future__ import annotations
@@ -80,9 +81,10 @@ def scales_from(kept: Mapping[str, Any]) -> dict[str, Scale]:
     }
 
 
-def scale_name(families: Sequence[Family]) -> str:
-    """What the regression of a set of families is called."""
-    return "+".join(sorted(families))
+def scale_name(families: Sequence[Family], *, sourced: bool) -> str:
+    """What the regression of a set of families is called; factuality alone tells that there are sources."""
+    beside = ("sources",) if sourced and families and "factuality" not in families else ()
+    return "+".join(sorted((*families, *beside)))
 
 
 def form(subject: Subject) -> dict[str, float]:
@@ -94,7 +96,7 @@ def form(subject: Subject) -> dict[str, float]:
         "kind_fit": kind_fit(begin, subject.question),
         "novelty": sum(word not in asked for word in said) / max(len(said), 1),
         "log_length": math.log1p(len(text)),
-        "precedent": 0.0 if subject.sources else precedent().odds(subject.question, text),
+        "precedent": 0.0 if subject.sourced else precedent().odds(subject.question, text),
     }
 
 
@@ -112,7 +114,7 @@ def combine(subject: Subject, signals: Sequence[Signal], among: Mapping[str, Sca
     had = tuple(signal.family for signal in signals if signal.value is not None)
     values = [signal.value for signal in signals if signal.value is not None]
     missing = {signal.family: signal.reason for signal in signals if signal.value is None}
-    name = scale_name(had)
+    name = scale_name(had, sourced=subject.sourced)
     scale = (scales() if among is None else among).get(name)
     features = features_of(subject, signals)
     if scale is None or not set(scale.regression.names) <= features.keys():

@@ -119,7 +119,7 @@ class TrustScorer:
     async def _factuality(self, subject: Subject, judge: Judge, call: Call, wanted: bool) -> tuple[Signal, Checks]:
         if not wanted:
             return unavailable("factuality", _NOT_WANTED), Checks()
-        if not any(source.text.strip() for source in subject.sources):
+        if not subject.sourced:
             return unavailable("factuality", "there are no sources to hold its claims against"), Checks()
         try:
             checks = await self._checker.check(subject.answer, subject.sources, judge, call, question=subject.question)

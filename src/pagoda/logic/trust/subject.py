@@ -46,6 +46,11 @@ class Subject:
     """Of the answer's tokens, where they were told when it was generated."""
 
     @property
+    def sourced(self) -> bool:
+        """Whether there is a text that it can be held against."""
+        return any(source.text.strip() for source in self.sources)
+
+    @property
     def language(self) -> str:
         """Of the words around it."""
         return language_of(self.question or self.answer)

@@ -87,14 +87,21 @@ async def test_all_families_together_give_a_calibrated_confidence() -> None:
     assert request.text == " In 1884."
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-async def test_each_family_works_alone_and_the_others_are_told_as_missing(family: Any) -> None:
+@pytest.mark.parametrize(
+    ("family", "scale"),
+    [
+        ("token_probability", "1:sources+token_probability"),
+        ("consistency", "1:consistency+sources"),
+        ("factuality", "1:factuality"),
+    ],
+)
+async def test_each_family_works_alone_and_the_others_are_told_as_missing(family: Any, scale: str) -> None:
     scored = await desk(Door()).score(SUBJECT, CALL, Wish(families=(family,)))
     found = scored.report.confidence
     assert found.value is not None
     assert found.families == (family,)
     assert set(found.missing) == set(FAMILIES) - {family}
-    assert found.scale == f"1:{family}"
+    assert found.scale == scale
 
 
 async def test_what_cannot_be_had_is_told_with_its_reason_and_never_made_up() -> None:
@@ -113,6 +120,21 @@ async def test_what_cannot_be_had_is_told_with_its_reason_and_never_made_up() ->
         await desk(Door()).score(replace(bare, answer=" "), CALL)
     idle = (await desk(Door()).score(replace(SUBJECT, answer="I do not know."), CALL)).to_json()
     assert idle["missing"]["factuality"] == "it claims nothing that sources could bear out"
+    assert idle["scale"] == "1:consistency+sources+token_probability"
+
+
+async def test_what_is_fitted_without_sources_says_nothing_of_an_answer_that_has_them() -> None:
+    asked_back = replace(SUBJECT, answer="When was the museum founded?")
+    beside = (await desk(Door()).score(asked_back, CALL)).report.confidence
+    alone = (await desk(Door()).score(replace(asked_back, sources=()), CALL)).report.confidence
+    assert (beside.scale, alone.scale) == (
+        "1:consistency+sources+token_probability",
+        "1:consistency+token_probability",
+    )
+    assert beside.value is not None
+    assert beside.value < 0.5
+    blank = replace(asked_back, sources=(Source(name="empty", text=" "),))
+    assert (await desk(Door()).score(blank, CALL)).report.confidence == alone
 
 
 async def test_when_one_family_fails_its_error_is_told_and_no_other_is_left_running() -> None:
@@ -220,19 +242,20 @@ async def test_log_probabilities_of_the_generation_are_taken_as_they_are() -> No
 
 
 def test_every_set_of_families_has_a_scale_and_unknown_ones_are_not_judged() -> None:
-    assert len(scales()) == 7
+    assert len(scales()) == 10
     assert combine(SUBJECT, [unavailable(family, "no") for family in FAMILIES]).value is None
     signal = read_tokens((TokenLogprob("a", -1.0),), "score")
     assert combine(SUBJECT, [signal], among={}).value is None
-    assert scale_name(FAMILIES) in scales()
+    assert scale_name(FAMILIES, sourced=True) in scales()
 
 
 @pytest.mark.parametrize("name", sorted(scales()))
 def test_no_signal_speaks_against_itself(name: str) -> None:
     regression = scales()[name].regression
     weights = dict(zip(regression.names, regression.weights, strict=True))
-    rising = {"mean_logprob", "least_logprob", "agreement", "shared", "mean_support", "least_odds"} & weights.keys()
-    assert all(weights[feature] >= 0 for feature in rising)
+    rising = {"mean_logprob", "least_logprob", "agreement", "shared", "mean_support", "least_odds"}
+    rising |= {"near_question", "ordered_pairs"}
+    assert all(weights[feature] >= 0 for feature in rising & weights.keys())
 
 
 @pytest.mark.parametrize("name", ["judge", "confidence"])
