@@ -48,7 +48,10 @@ L2 = 10.0
 LEAST_SLOPE = 0.1
 """Of a calibration: it may flatten what a regression says, not turn it round."""
 WEIGHTS = Path(__file__).resolve().parents[2] / "src" / "pagoda" / "logic" / "trust" / "weights"
-MODELS = "token probabilities and samples: smollm2-135m-instruct (Q4_1); meanings: multilingual-e5-small"
+MODELS = (
+    "token probabilities and samples: smollm2-135m-instruct (its checkpoint in bfloat16); "
+    "meanings: multilingual-e5-small"
+)
 
 
 def subsets() -> list[tuple[tuple[Family, ...], bool]]:
