@@ -79,18 +79,17 @@ async def ask(page: Page, text: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def lower_the_floor(page: Page) -> None:
-    """Vectors of scripted models are near nothing: let every passage be near enough."""
+async def raise_the_floor(page: Page) -> None:
+    """Let no passage be near enough."""
 
     async def changed(route) -> None:  # type: ignore[no-untyped-def]
         body = route.request.post_data_json
-        await route.continue_(post_data={**body, "floor": -1})
+        await route.continue_(post_data={**body, "floor": 1})
 
     await page.route("**/api/v1/rag/ask", changed)
 
 
 async def test_a_citation_opens_the_passage_where_it_stands(page: Page, service: Service) -> None:
-    await lower_the_floor(page)
     await with_documents(page, service, file("guide.md", GUIDE), file("空.txt", ""))
     await expect(page.locator(".toast.bad")).to_contain_text("is empty")
     await ask(page, "How far is the moon?")
@@ -148,7 +147,6 @@ async def test_an_address_opens_its_passage_in_its_collection(page: Page, servic
 
 
 async def test_a_key_is_asked_for_wherever_one_is_missing(page: Page, service: Service) -> None:
-    await lower_the_floor(page)
     await page.goto(service.url + "/knowledge")
     await use_key(page, "pk-gone")
     await page.reload()
@@ -174,7 +172,6 @@ async def test_a_key_is_asked_for_wherever_one_is_missing(page: Page, service: S
 
 
 async def test_sentences_are_quoted_without_a_model(page: Page, service: Service) -> None:
-    await lower_the_floor(page)
     await with_documents(page, service, file("moon.txt", "The moon is far away.\n\n---\n"))
     await page.get_by_label("Quote only").check()
     await expect(page.locator("#model")).to_be_hidden()
@@ -185,7 +182,6 @@ async def test_sentences_are_quoted_without_a_model(page: Page, service: Service
 
 
 async def test_a_follow_up_shows_what_was_searched_for(page: Page, service: Service) -> None:
-    await lower_the_floor(page)
     await with_documents(page, service, file("guide.md", GUIDE))
     await ask(page, "How far is the moon?")
     await expect(page.locator(".answer-text")).to_contain_text("far")
@@ -194,7 +190,6 @@ async def test_a_follow_up_shows_what_was_searched_for(page: Page, service: Serv
 
 
 async def test_what_is_deleted_is_gone_and_said_so(page: Page, service: Service) -> None:
-    await lower_the_floor(page)
     await with_documents(page, service, file("guide.md", GUIDE))
     await ask(page, "How far is the moon?")
     await expect(page.locator(".answer-text .cite")).to_be_visible()
@@ -206,7 +201,6 @@ async def test_what_is_deleted_is_gone_and_said_so(page: Page, service: Service)
 
 
 async def test_what_a_model_writes_is_text(page: Page, service: Service) -> None:
-    await lower_the_floor(page)
     await with_documents(page, service, file("<img>.html", "<p>moon <script>window.hacked=2</script><img src=x></p>"))
     await ask(page, "<img src=x onerror='window.hacked=3'>")
     await expect(page.locator(".answer-text")).to_contain_text("<img src=x")
@@ -215,11 +209,12 @@ async def test_what_a_model_writes_is_text(page: Page, service: Service) -> None
 
 
 async def test_stop_and_where_nothing_is_close(page: Page, service: Service) -> None:
+    await raise_the_floor(page)
     await with_documents(page, service, file("guide.md", GUIDE))
     await ask(page, "How far is the moon?")
     await expect(page.locator("article.answer")).to_contain_text("The documents do not say.")
     await expect(page.locator("article.answer")).to_contain_text("What came nearest")
-    await lower_the_floor(page)
+    await page.unroute("**/api/v1/rag/ask")
     await page.get_by_role("button", name="Start over").click()
     await ask(page, "slow")
     await expect(page.locator(".answer-text")).to_contain_text("word word")
@@ -228,7 +223,6 @@ async def test_stop_and_where_nothing_is_close(page: Page, service: Service) -> 
 
 
 async def test_what_is_on_screen_changes_its_language(page: Page, service: Service) -> None:
-    await lower_the_floor(page)
     await with_documents(page, service, file("guide.md", GUIDE))
     await ask(page, "How far is the moon?")
     await expect(page.locator(".claims li.supported")).to_be_visible()
