@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ from pagoda.logic.evaluation.overlap import words_of
 from pagoda.logic.retrieval.answering import SourcedAnswer
 from pagoda.logic.retrieval.collection import Passage, Plan
 from pagoda.logic.retrieval.question import Question
-from pagoda.logic.texts.citations import CITATION, ranges
+from pagoda.logic.texts.citations import CITATION, LED, ranges
 from pagoda.logic.texts.sentences import sentences
 from pagoda.logic.trust.claims import split_claims
 from pagoda.logic.trust.subject import Source
@@ -40,7 +39,6 @@ from pagoda.logic.trust.subject import Source
 QUESTIONS = int(os.environ.get("QUESTIONS", "100"))
 METHODS = os.environ.get("METHODS", "quote").split(",")
 AT_ONCE = 4
-LED = re.compile(rf"(?:\s*{CITATION.pattern})*")
 Asked = tuple[str, str, list[str]]
 """Text, question, and the answers that will do."""
 

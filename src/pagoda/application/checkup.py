@@ -14,6 +14,7 @@ import psutil
 from pagoda.core.settings import Settings
 from pagoda.model.catalog.opening import open_shelf
 from pagoda.service.crew import read_crew
+from pagoda.service.hardware import host_cores
 from pagoda.service.presence import Presence
 
 _GIB = 1024**3
@@ -43,7 +44,7 @@ def _machine(settings: Settings) -> list[Finding]:
     memory, home = psutil.virtual_memory(), settings.home
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    cores = psutil.cpu_count(logical=False) or 1
+    cores = host_cores()
     enough = free > _GIB
     return [
         Finding(f"{cores} cores, {memory.total / _GIB:.1f} GiB memory ({memory.available / _GIB:.1f} free)", "ok"),

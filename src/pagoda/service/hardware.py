@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -24,7 +26,7 @@ def room_of(settings: Engines) -> Room:
     """What each engine may use of this machine."""
     return Room(
         gpu_memory=memory_budget(settings.memory, settings.gpu_memory).gpu,
-        threads=settings.threads or psutil.cpu_count(logical=False) or 1,
+        threads=settings.threads or host_cores(),
         parallel=settings.parallel,
         context=settings.context,
         kv_type=settings.kv_type,  # type: ignore[arg-type]  # one of the setting's choices
@@ -69,8 +71,9 @@ def gpu_names() -> list[str]:
 
 
 def host_cores() -> int:
-    """Cores that this process may use."""
-    return len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count() or 1
+    """Physical cores that this process may use; of those it is bound to, where it is."""
+    cores = psutil.cpu_count(logical=False) or 1
+    return min(cores, len(os.sched_getaffinity(0))) if sys.platform == "linux" else cores
 
 
 def process_memory(pid: int) -> Footprint:

@@ -142,7 +142,7 @@ class Residency:
         self._idle_seconds = idle_seconds
         self._note = note
         """Told of every change of a state, as it happens."""
-        self.calm = False
+        self._calm = False
         """Nobody waits for memory and the budget holds: what comes to or goes from a ready model moves no other."""
 
     @property
@@ -152,7 +152,7 @@ class Residency:
 
     def resident(self, model: str) -> Resident:
         """The model's record; made when it is first named."""
-        return self.residents.get(model) or self.residents.setdefault(model, Resident(model))
+        return self.residents.setdefault(model, Resident(model))
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Residency:
     def use(self, model: str) -> bool:
         """A request wants the model, which is granted at once if nothing else follows from that: ``want`` in short."""
         resident = self.residents.get(model)
-        if not self.calm or resident is None or resident.state != "ready" or resident.leaving:
+        if not self._calm or resident is None or resident.state != "ready" or resident.leaving:
             return False
         resident.in_flight += 1
         return True
@@ -182,7 +182,7 @@ class Residency:
         resident = self.resident(model)
         resident.in_flight -= 1
         resident.last_used = now
-        if self.calm and resident.state == "ready" and not resident.leaving:
+        if self._calm and resident.state == "ready" and not resident.leaving:
             return []
         return list(self._settle(now))
 
@@ -291,7 +291,7 @@ class Residency:
             self._become(head, "loading")
             yield Wake(head.model) if asleep else Load(head.model)
         closed = self._victims(head, now)
-        self.calm = head is None and not closed
+        self._calm = head is None and not closed
         for resident in self.residents.values():
             if resident.state not in ("ready", "asleep"):
                 continue

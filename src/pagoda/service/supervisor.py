@@ -120,7 +120,8 @@ class Supervisor:
 
     async def unload(self, model_id: str) -> None:
         """Have the model out of memory, once the requests that use it have ended; later requests bring it back."""
-        if (host := self._hosts.get(model_id)) is None:
+        host = self._hosts.get(model_id)
+        if host is None:
             return
         ends = host.ends
         with self.watched() as changes:
@@ -161,7 +162,8 @@ class Supervisor:
 
     def engine_of(self, model_id: str) -> Engine | None:
         """The model's engine while it runs, for those who only look at it: it may end at any time."""
-        return self._hosts[model_id].engine if model_id in self._hosts else None
+        host = self._hosts.get(model_id)
+        return host.engine if host is not None else None
 
     def _state(self, host: ModelHost) -> HostState:
         resident = self._residency.resident(host.model.id)
@@ -236,10 +238,8 @@ class Supervisor:
         return host.engine
 
     def release(self, model_id: str) -> None:
-        """A request that used the model has ended. While others use it, and nothing follows, no time changes either."""
-        residency, actions = self._residency, self._residency.release(model_id, time.monotonic())
-        if actions or not residency.calm or residency.resident(model_id).idle:
-            self._do(actions)
+        """A request that used the model has ended."""
+        self._do(self._residency.release(model_id, time.monotonic()))
 
     async def _host(self, model: ModelEntry) -> ModelHost:
         """The host of an entry; one whose entry was changed under the same name drains and is replaced."""

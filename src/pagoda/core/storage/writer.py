@@ -1,4 +1,4 @@
-"""The one thread that changes a SQLite file by plain functions: a transaction is one way to it and back.
+"""Changes of a SQLite file by plain functions, on a thread of their own: a transaction is one way to it and back.
 
 Changes that wait while it writes go into one transaction together, so that they share its way to the disk. Not here:
 whose turn it is among all writes of the process, and PostgreSQL (``store``).
@@ -6,18 +6,18 @@ whose turn it is among all writes of the process, and PostgreSQL (``store``).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, RootTransaction
+from sqlalchemy import Connection
 
 from pagoda.core.errors import StoreError
 from pagoda.core.storage.address import Address
-from pagoda.core.storage.engine import WRITES, create_plain_engine
+from pagoda.core.storage.engine import WRITES
 from pagoda.core.storage.faults import translated
+from pagoda.core.storage.lane import Lane
 
 PlainChange: TypeAlias = Callable[[Connection], Any]
 
@@ -31,22 +31,19 @@ class Outcome:
 
 
 class Writer:
-    """The thread and its connection, opened by the first change."""
+    """Carries out one transaction after the other."""
 
     def __init__(self, address: Address, patience: float) -> None:
         self._address = address
-        self._engine = create_plain_engine(address, patience)
-        self._connection: Connection | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._lane = Lane("store-writer", address, patience, **{WRITES: True})
 
     async def perform(self, changes: Sequence[PlainChange]) -> list[Outcome]:
         """Commit changes together; where that fails, each by itself, so that none falls by another's fault."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._perform, changes)
+        return await self._lane.run(partial(self._perform, changes))
 
     async def close(self) -> None:
         """Finish what has begun and disconnect."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown(wait=False)
+        await self._lane.close()
 
     def _perform(self, changes: Sequence[PlainChange]) -> list[Outcome]:
         try:
@@ -59,7 +56,8 @@ class Writer:
 
     def _commit(self, changes: Sequence[PlainChange]) -> list[Any]:
         with translated(self._address, opening=True):
-            connection, transaction = self._begun()
+            connection = self._lane.connection()
+            transaction = connection.begin()
         try:
             with translated(self._address):
                 results = [change(connection) for change in changes]
@@ -68,12 +66,3 @@ class Writer:
         except BaseException:
             connection.rollback()  # unless a session has done so
             raise
-
-    def _begun(self) -> tuple[Connection, RootTransaction]:
-        if self._connection is None:
-            self._connection = self._engine.connect().execution_options(**{WRITES: True})
-        return self._connection, self._connection.begin()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()

@@ -166,8 +166,7 @@ class Answerer:
             question.collection, query, asked, limit=question.limit, refinement=question.refinement
         )
         hits = found.hits
-        near = [hit for hit in hits if hit.similarity is not None]
-        if not any(is_close(question, hit.passage.text, hit.similarity or 0, found.model) for hit in near):
+        if not any(_is_close(question, hit, found.model) for hit in hits):
             yield Sources(query=query, passages=tuple(hits))
             yield Piece(question.unknown)
             yield SourcedAnswer(outcome="nothing-close", text=question.unknown, query=query, passages=tuple(hits))
@@ -362,6 +361,10 @@ async def _most(count: int, shown: Callable[[int], Awaitable[Composed]]) -> int:
         else:
             too_many = middle
     return most
+
+
+def _is_close(question: Question, hit: Hit, model: str) -> bool:
+    return hit.similarity is not None and is_close(question, hit.passage.text, hit.similarity, model)
 
 
 def _numbered_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:

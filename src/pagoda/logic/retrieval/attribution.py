@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from pagoda.logic.texts.citations import CITATION
+from pagoda.logic.texts.citations import CITATION, LED
 from pagoda.logic.texts.sentences import sentences
 
-_LED = re.compile(rf"(?:\s*{CITATION.pattern})*")
-"""Citations that follow the end of a sentence belong to it."""
 _UNDECIDED = re.compile(r"\s*\n\s*\d{0,9}$|\s+$")
 """What begins a line so may be an item of a list, before which a sentence ends."""
 _LETTER = re.compile(r"\w")
@@ -95,6 +93,6 @@ def _end(text: str) -> int | None:
     if first is None:
         return None
     stop = len(text[: first.end].rstrip())
-    led = _LED.match(text, stop)
+    led = LED.match(text, stop)
     place = stop if led is None else led.end()
     return place if text[place:].strip() else None

@@ -7,6 +7,8 @@ import re
 _ITEM = r"(?:[1-9]\d*\s*[-–—~～]\s*)?\d+"
 CITATION = re.compile(rf"[\[【［]\s*{_ITEM}(?:\s*[,，、;；]\s*{_ITEM})*\s*[\]】］]")
 """All of one, as in ``[1]``, ``[1, 3-5]`` and ``【2】``; ``[0-9]`` is rather a pattern in code."""
+LED = re.compile(rf"(?:\s*{CITATION.pattern})*")
+"""Citations behind the end of a sentence, which belong to it; perhaps none."""
 BEGUN = re.compile(r"[\[【［][\d\s,，、;；~～–—-]*$")
 """What may yet become one, at the end of a text that is not all there."""
 _RANGE = re.compile(r"(\d+)(?:\s*[-–—~～]\s*(\d+))?")

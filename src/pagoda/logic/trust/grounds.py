@@ -18,7 +18,6 @@ from pagoda.logic.trust.evidence import Library, content
 from pagoda.logic.trust.judging import LocalJudge, local_weights
 from pagoda.logic.trust.subject import Source
 
-_BORNE_OUT = 0.5  # of probability, from which the judge's verdict is "supported"
 _LEAST_WORDS = 3  # that tell something, unless there is a number or a date
 
 
@@ -41,13 +40,12 @@ class JudgedGrounds:
         claims = [claim.text for claim in split_claims(sentence) if claim.checkable]
         if not any(_tells(claim) for claim in claims) or any(len(claim) > MOST_CHARACTERS for claim in claims):
             return None
-        judge = LocalJudge(local_weights())
-        chances = [
-            min(judge.read(library.look_up(claim, self._question)).supported or 0.0 for claim in claims)
-            for library in self._libraries
-        ]
-        best = max(range(len(chances)), key=chances.__getitem__, default=None)
-        return best + 1 if best is not None and chances[best] >= _BORNE_OUT else None
+        judge, chances = LocalJudge(local_weights()), dict[int, float]()
+        for number, library in enumerate(self._libraries, 1):
+            found = [judge.read(library.look_up(claim, self._question)) for claim in claims]
+            if all(each.verdict == "supported" for each in found):
+                chances[number] = min(each.supported or 0.0 for each in found)
+        return max(chances, key=chances.__getitem__, default=None)
 
 
 def _tells(claim: str) -> bool:
